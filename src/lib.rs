@@ -1,0 +1,1 @@
+//! postern: an inetd-style SMTP front door.
