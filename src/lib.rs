@@ -1,1 +1,3 @@
 //! postern: an inetd-style SMTP front door.
+
+pub mod smtp;
