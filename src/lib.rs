@@ -1,3 +1,3 @@
 //! postern: an inetd-style SMTP front door.
 
-pub mod smtp;
+pub mod config;

@@ -1,0 +1,33 @@
+//! Files -> text, lines, maps, typed settings. `std::fs` only.
+//!
+//! An administrator points postern at a qpsmtpd configuration directory and it works: `dir.rs` reads its files, `cdb.rs` its
+//! maps, `chain_file.rs` the chain of plugins, `core.rs` what the session itself needs. `settings.rs` makes one typed struct
+//! from a plugin's line and from `plugins.d/NAME.toml` (`plugin_file.rs`); `value.rs` turns their words into what the
+//! struct's fields ask for. Every error names file and line (`error.rs`).
+
+use std::ffi::OsString;
+
+pub mod cdb;
+pub mod chain_file;
+pub mod core;
+pub mod dir;
+pub mod error;
+pub mod known;
+mod misfit;
+pub mod nearest;
+pub mod plugin_file;
+mod read;
+pub mod settings;
+mod value;
+
+pub use cdb::Cdb;
+pub use chain_file::ChainLine;
+pub use core::Core;
+pub use dir::{ConfigDir, Entry, find};
+pub use error::{ConfigError, Fault, Origin};
+pub use nearest::nearest;
+pub use plugin_file::{PluginFile, find_plugins_dir, plugin_file};
+pub use settings::Settings;
+
+/// The environment, asked by name; a test brings its own.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;

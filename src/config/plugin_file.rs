@@ -1,0 +1,148 @@
+//! `plugins.d/NAME.toml`: one plugin's settings, every key with its default and unit, commented out as shipped.
+//!
+//! In: the directory and a plugin's name. Out: the file's keys with their lines. A file in which nothing is set is read, but
+//! not parsed.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::dir::ConfigDir;
+use super::error::{ConfigError, Fault, Origin};
+use super::read::read_text;
+use super::value::{Given, Member};
+
+/// Octets that one such file may hold.
+pub const FILE_OCTETS_MAX: usize = 1 << 20;
+
+/// What a plugin's TOML file sets.
+#[derive(Debug, Clone)]
+pub struct PluginFile {
+    pub(super) members: Vec<Member>,
+}
+
+/// Where the TOML files are: `--plugins-dir`, else `plugins.d` inside the configuration directory, else beside it if that
+/// directory is named `config`, else nowhere.
+pub fn find_plugins_dir(option: Option<&Path>, config: &ConfigDir) -> Option<PathBuf> {
+    const NAME: &str = "plugins.d";
+    if let Some(option) = option {
+        return Some(option.to_path_buf());
+    }
+    if config.names().any(|name| name == NAME) {
+        return Some(config.path().join(NAME));
+    }
+    let named_config = config
+        .path()
+        .file_name()
+        .is_some_and(|name| name == "config");
+    named_config.then(|| config.path().with_file_name(NAME))
+}
+
+/// The TOML file of a plugin, or of a further instance of it (`NAME:1.toml`). `None` if it is missing or sets nothing.
+pub fn plugin_file(
+    plugins_dir: &Path,
+    name: &str,
+    instance: Option<u32>,
+) -> Result<Option<PluginFile>, ConfigError> {
+    // The name comes from a line; it may lead into a folder (`queue/maildir`) but not out of the directory.
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(ConfigError::new(Fault::bad_value(name, "a plugin's name")));
+    }
+    let file = match instance {
+        None => plugins_dir.join(format!("{name}.toml")),
+        Some(instance) => plugins_dir.join(format!("{name}:{instance}.toml")),
+    };
+    let text = match read_text(&file, FILE_OCTETS_MAX) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let live = |line: &str| {
+        !matches!(
+            line.trim_ascii_start().as_bytes().first(),
+            None | Some(b'#')
+        )
+    };
+    if text.split('\n').any(live) {
+        parse(file, &text).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Parses the text of such a file.
+pub(super) fn parse(file: PathBuf, text: &str) -> Result<PluginFile, ConfigError> {
+    let lines = Lines {
+        file: file.into(),
+        text,
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(0, |span| lines.at(span.start).line);
+        ConfigError::at(&lines.file, line, Fault::Toml(error.message().to_owned()))
+    })?;
+    Ok(PluginFile {
+        members: lines.members(table.get_ref())?,
+    })
+}
+
+/// Finds the lines of octets.
+struct Lines<'a> {
+    file: Rc<Path>,
+    text: &'a str,
+}
+
+impl Lines<'_> {
+    fn at(&self, offset: usize) -> Origin {
+        let before = self
+            .text
+            .as_bytes()
+            .iter()
+            .take(offset)
+            .filter(|octet| **octet == b'\n')
+            .count();
+        Origin {
+            file: Rc::clone(&self.file),
+            line: before + 1,
+        }
+    }
+
+    fn members(&self, table: &DeTable<'_>) -> Result<Vec<Member>, ConfigError> {
+        let mut members = Vec::with_capacity(table.len());
+        for (key, value) in table.iter() {
+            members.push(Member {
+                key: key.get_ref().to_string(),
+                value: self.given(value)?,
+                origin: self.at(key.span().start),
+            });
+        }
+        Ok(members)
+    }
+
+    fn given(&self, value: &Spanned<DeValue<'_>>) -> Result<Given, ConfigError> {
+        let number = |text: &str| {
+            self.at(value.span().start)
+                .error(Fault::bad_value(text, "a number we can hold"))
+        };
+        Ok(match value.get_ref() {
+            DeValue::String(text) => Given::Text(text.to_string()),
+            DeValue::Boolean(truth) => Given::Bool(*truth),
+            DeValue::Integer(integer) => {
+                let parsed = i64::from_str_radix(integer.as_str(), integer.radix());
+                Given::Integer(parsed.map_err(|_| number(integer.as_str()))?)
+            }
+            DeValue::Float(float) => {
+                Given::Float(float.as_str().parse().map_err(|_| number(float.as_str()))?)
+            }
+            DeValue::Datetime(date) => Given::Text(date.to_string()),
+            DeValue::Array(items) => Given::List(
+                items
+                    .iter()
+                    .map(|item| self.given(item))
+                    .collect::<Result<_, _>>()?,
+            ),
+            DeValue::Table(table) => Given::Table(self.members(table)?),
+        })
+    }
+}
