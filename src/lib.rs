@@ -1,3 +1,3 @@
 //! postern: an inetd-style SMTP front door.
 
-pub mod config;
+pub mod mail;
