@@ -1,0 +1,87 @@
+//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts.
+//!
+//! Each part is a trait, handed over when the plugin is built (`build(settings, &world)`), so that `try`, tests and replays
+//! can put something else there. Every real call stops at the [`Deadline`] of the hook in hand, with
+//! [`std::io::ErrorKind::TimedOut`]; the chain sets it before it asks a plugin.
+
+mod clock;
+mod net;
+mod process;
+mod random;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub use clock::{Clock, ManualClock, RealClock};
+pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
+pub use process::{
+    Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess,
+};
+pub use random::{FixedRandom, Random, RealRandom};
+
+/// Longest that a world's call goes on without any progress, unless the caller says otherwise.
+pub const PACE_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The outside. Cheap to clone: all clones are the same outside.
+#[derive(Clone)]
+pub struct World {
+    /// What time it is.
+    pub clock: Rc<dyn Clock>,
+    /// Octets that nobody can foretell.
+    pub random: Rc<dyn Random>,
+    /// Other hosts and local services.
+    pub net: Rc<dyn Net>,
+    /// Other programs.
+    pub process: Rc<dyn Process>,
+    /// When the hook in hand must be done; the parts above keep to it.
+    pub deadline: Deadline,
+}
+
+impl World {
+    /// The real outside. Costs no system call.
+    pub fn real() -> Self {
+        let deadline = Deadline::default();
+        Self {
+            clock: Rc::new(RealClock::new(deadline.clone())),
+            random: Rc::new(RealRandom),
+            net: Rc::new(RealNet::new(deadline.clone())),
+            process: Rc::new(RealProcess::new(deadline.clone())),
+            deadline,
+        }
+    }
+
+    /// An outside in which nothing happens by itself: the given clock, fixed octets, no host that answers, no program that
+    /// runs. Replace the parts that a test is about.
+    pub fn fake() -> Self {
+        Self {
+            clock: Rc::new(ManualClock::default()),
+            random: Rc::new(FixedRandom::default()),
+            net: Rc::new(FakeNet::default()),
+            process: Rc::new(FakeProcess::default()),
+            deadline: Deadline::default(),
+        }
+    }
+}
+
+/// A moment that the chain sets and the world's calls look at. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Deadline(Rc<Cell<Option<Instant>>>);
+
+impl Deadline {
+    /// The moment, if one is set.
+    pub fn get(&self) -> Option<Instant> {
+        self.0.get()
+    }
+
+    /// Sets it, and gives back the one before, to be set again afterwards.
+    pub fn replace(&self, until: Option<Instant>) -> Option<Instant> {
+        self.0.replace(until)
+    }
+
+    /// When a step that begins now must have made progress: after `pace`, or at the deadline if that is earlier.
+    pub(crate) fn step(&self, pace: Duration) -> Instant {
+        let paced = Instant::now() + pace;
+        self.get().map_or(paced, |until| until.min(paced))
+    }
+}

@@ -1,0 +1,484 @@
+//! Other programs: queue programs, scanners, filters.
+//!
+//! In: a [`Job`]: program, words, variables, pipes. Out: a [`Child`] that is written to, read from and waited for, each step
+//! within the deadline and a pace. Nothing passes through a shell, no child gets the client's descriptors, and none
+//! outlives its [`Child`] unless it has ended by itself or asked its own children to.
+
+mod fake;
+
+use std::ffi::{CString, OsString};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+pub use fake::{Canned, FakeProcess, Ran};
+
+use super::{Deadline, PACE_DEFAULT};
+use crate::sys::{self, wait, watchdog};
+
+/// How much of a child's output is kept while we are busy writing to it. A child that says more waits until it is read.
+const AHEAD_OCTETS_MAX: usize = 1 << 20;
+/// How much more than it keeps a read takes and drops, before it closes the pipe on the child.
+const DROPPED_OCTETS_MAX: usize = 16 << 20;
+/// How often we look after a child where there is no pidfd.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a killed child may take to go.
+const REAP: Duration = Duration::from_secs(2);
+
+/// Other programs.
+pub trait Process {
+    /// Starts one. A program that cannot be started is an error here, never an exit status.
+    fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>>;
+}
+
+/// A program to run. Descriptors that no pipe names: 0 and 1 are /dev/null; 2 is ours, which `launch` has pointed away from
+/// the client; all others are closed.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The file, not searched for in PATH; a relative one starts at `directory`.
+    pub program: PathBuf,
+    /// Words after the program's own name.
+    pub arguments: Vec<OsString>,
+    /// Variables set on top of our own, which are passed on whole.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it starts; ours if None.
+    pub directory: Option<PathBuf>,
+    /// Its pipes; [`Child`] knows them by their place here.
+    pub pipes: Vec<Pipe>,
+    /// Longest time without any progress in one step (60 s unless set).
+    pub pace: Duration,
+}
+
+impl Job {
+    /// A program without words, variables and pipes.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory: None,
+            pipes: Vec::new(),
+            pace: PACE_DEFAULT,
+        }
+    }
+}
+
+/// A pipe between us and a child, under one or more of the child's descriptor numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pipe {
+    /// Who writes.
+    pub direction: Direction,
+    /// The child's end, at all of these numbers.
+    pub descriptors: Vec<i32>,
+}
+
+/// Who writes to a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// We do.
+    ToChild,
+    /// The child does.
+    FromChild,
+}
+
+impl Pipe {
+    /// One that the child reads at these numbers. (qmail-queue reads its envelope from descriptor 1.)
+    pub fn to_child(descriptors: &[i32]) -> Self {
+        Self {
+            direction: Direction::ToChild,
+            descriptors: descriptors.to_vec(),
+        }
+    }
+
+    /// One that the child writes to at these numbers.
+    pub fn from_child(descriptors: &[i32]) -> Self {
+        Self {
+            direction: Direction::FromChild,
+            descriptors: descriptors.to_vec(),
+        }
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    /// 0 for a real-time one.
+    Signal(i32),
+}
+
+/// A program that runs. Dropped before it has been waited for, it is killed with its whole process group.
+///
+/// After `TimedOut` it still runs: kill or drop it.
+pub trait Child {
+    /// Writes all of it. `BrokenPipe`: the child reads no more; its exit status will say why. What the child says meanwhile
+    /// is kept for `read`.
+    fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()>;
+    /// Closes our end, so that a child that reads sees the end.
+    fn close(&mut self, pipe: usize);
+    /// Reads to the end of what the child writes, or until it has exited; keeps the first `octets_max`, drops the rest.
+    fn read(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>>;
+    /// Waits for its end. Read its pipes first: a child that cannot get rid of its output does not end.
+    fn wait(&mut self) -> io::Result<Exit>;
+    /// Sends SIGKILL to its process group.
+    fn kill(&mut self);
+    /// Its process id.
+    fn id(&self) -> u32;
+}
+
+/// The machine's programs.
+pub struct RealProcess {
+    deadline: Deadline,
+}
+
+impl RealProcess {
+    /// One that keeps to this deadline.
+    pub fn new(deadline: Deadline) -> Self {
+        Self { deadline }
+    }
+}
+
+impl Process for RealProcess {
+    fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>> {
+        static PREPARED: std::sync::Once = std::sync::Once::new();
+        PREPARED.call_once(sys::prepare_for_children);
+        let (ours, theirs) = open_pipes(&job.pipes)?;
+        let id = start(job, &theirs)?;
+        watchdog::add_group(id);
+        // From here on the child has an owner who kills it, whatever fails.
+        let mut child = RealChild {
+            id,
+            pipes: ours,
+            pidfd: None,
+            exit: None,
+            pace: job.pace,
+            deadline: self.deadline.clone(),
+        };
+        drop(theirs);
+        // Without one (a kernel before 5.3, a sandbox) we look every few milliseconds.
+        child.pidfd = sys::pidfd(id).ok();
+        Ok(Box::new(child))
+    }
+}
+
+/// Our end of a pipe.
+enum End {
+    Write(PipeWriter),
+    /// And what has been read ahead.
+    Read(PipeReader, Vec<u8>),
+    /// With what had been read before.
+    Closed(Vec<u8>),
+}
+
+/// Our ends, and the child's with the numbers they get there.
+type Ends = (Vec<End>, Vec<(OwnedFd, Vec<RawFd>)>);
+
+fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for pipe in pipes {
+        let (reader, writer) = io::pipe()?;
+        let their_end: OwnedFd = match pipe.direction {
+            Direction::ToChild => {
+                // Ours alone: the child's end is another open file, and stays blocking as programs expect.
+                fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                ours.push(End::Write(writer));
+                reader.into()
+            }
+            Direction::FromChild => {
+                ours.push(End::Read(reader, Vec::new()));
+                writer.into()
+            }
+        };
+        theirs.push((their_end, pipe.descriptors.clone()));
+    }
+    // A child's end must not be overwritten by another one before it is in its place.
+    let numbers: Vec<RawFd> = pipes
+        .iter()
+        .flat_map(|pipe| pipe.descriptors.clone())
+        .collect();
+    let mut set_aside = Vec::new();
+    for (end, _) in &mut theirs {
+        while numbers.contains(&end.as_raw_fd()) {
+            let higher = end.try_clone()?;
+            set_aside.push(std::mem::replace(end, higher));
+        }
+    }
+    Ok((ours, theirs))
+}
+
+fn start(job: &Job, theirs: &[(OwnedFd, Vec<RawFd>)]) -> io::Result<i32> {
+    let mut descriptors: Vec<(RawFd, Option<RawFd>)> = Vec::new();
+    for (end, numbers) in theirs {
+        descriptors.extend(
+            numbers
+                .iter()
+                .map(|&number| (number, Some(end.as_raw_fd()))),
+        );
+    }
+    for standard in [0, 1] {
+        if !descriptors.iter().any(|&(number, _)| number == standard) {
+            descriptors.push((standard, None));
+        }
+    }
+    let path = text(job.program.as_os_str().as_bytes())?;
+    let mut arguments = vec![path.clone()];
+    for word in &job.arguments {
+        arguments.push(text(word.as_bytes())?);
+    }
+    let directory = match &job.directory {
+        Some(directory) => Some(text(directory.as_os_str().as_bytes())?),
+        None => None,
+    };
+    sys::spawn(&sys::Program {
+        path: &path,
+        arguments: &arguments,
+        environment: &environment(job)?,
+        directory: directory.as_deref(),
+        descriptors: &descriptors,
+    })
+}
+
+fn environment(job: &Job) -> io::Result<Vec<CString>> {
+    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
+        .filter(|(name, _)| job.environment.iter().all(|(other, _)| other != name))
+        .collect();
+    variables.extend(job.environment.iter().cloned());
+    variables
+        .into_iter()
+        .map(|(name, value)| {
+            let mut line = name.into_vec();
+            line.push(b'=');
+            line.extend_from_slice(value.as_bytes());
+            text(&line)
+        })
+        .collect()
+}
+
+/// A C string; a NUL inside is an error and not a cut.
+fn text(octets: &[u8]) -> io::Result<CString> {
+    CString::new(octets)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a program's text"))
+}
+
+fn late() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+fn no_such_pipe() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no such pipe, or closed")
+}
+
+struct RealChild {
+    id: i32,
+    pipes: Vec<End>,
+    pidfd: Option<OwnedFd>,
+    exit: Option<Exit>,
+    pace: Duration,
+    deadline: Deadline,
+}
+
+impl RealChild {
+    /// Waits until `pipe` takes octets; meanwhile keeps what the child says, or both would wait for each other.
+    fn wait_for_room(&mut self, pipe: usize) -> io::Result<()> {
+        let until = self.deadline.step(self.pace);
+        loop {
+            let Some(End::Write(writer)) = self.pipes.get(pipe) else {
+                return Err(no_such_pipe());
+            };
+            let mut waiting = vec![PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+            let mut places = Vec::new();
+            for (place, end) in self.pipes.iter().enumerate() {
+                if let End::Read(reader, ahead) = end
+                    && ahead.len() < AHEAD_OCTETS_MAX
+                {
+                    waiting.push(PollFd::new(reader.as_fd(), PollFlags::POLLIN));
+                    places.push(place);
+                }
+            }
+            if !wait::ready(&mut waiting, Some(until))? {
+                return Err(late());
+            }
+            let ready: Vec<bool> = waiting
+                .iter()
+                .map(|one| one.any().unwrap_or(true))
+                .collect();
+            for (place, _) in places.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+                self.read_ahead(*place)?;
+            }
+            if ready[0] {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what there is, once, from a pipe that polls readable.
+    fn read_ahead(&mut self, place: usize) -> io::Result<()> {
+        let Some(End::Read(reader, ahead)) = self.pipes.get_mut(place) else {
+            return Ok(());
+        };
+        let mut buffer = [0; 16 * 1024];
+        let taken = match reader.read(&mut buffer) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        ahead.extend_from_slice(&buffer[..taken]);
+        if taken == 0 {
+            let ahead = std::mem::take(ahead);
+            self.pipes[place] = End::Closed(ahead);
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, flags: WaitPidFlag) -> io::Result<Option<Exit>> {
+        loop {
+            let exit = match waitpid(Pid::from_raw(self.id), Some(flags)) {
+                Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+                Ok(_) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                // By a real-time signal, for which nix has no name.
+                Err(Errno::EINVAL) => Exit::Signal(0),
+                Err(error) => return Err(error.into()),
+            };
+            self.exit = Some(exit);
+            watchdog::remove_group(self.id);
+            return Ok(Some(exit));
+        }
+    }
+
+    /// Waits until `until` for its end.
+    fn wait_until(&mut self, until: Instant) -> io::Result<Exit> {
+        loop {
+            if let Some(exit) = self.exit {
+                return Ok(exit);
+            }
+            if let Some(exit) = self.reap(WaitPidFlag::WNOHANG)? {
+                return Ok(exit);
+            }
+            if Instant::now() >= until {
+                return Err(late());
+            }
+            match &self.pidfd {
+                Some(pidfd) => wait::ready(
+                    &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+                    Some(until),
+                )?,
+                None => wait::ready(&mut [], Some(until.min(Instant::now() + LOOK_EVERY)))?,
+            };
+        }
+    }
+
+    /// Whether a pipe has something to be read, or its end, before `until`. False once the child has exited and the pipe is
+    /// empty: somebody else may hold it open for ever (a daemon that it started).
+    fn wait_for_output(&self, pipe: usize, until: Instant) -> io::Result<bool> {
+        let Some(End::Read(reader, _)) = self.pipes.get(pipe) else {
+            return Err(no_such_pipe());
+        };
+        let output = || PollFd::new(reader.as_fd(), PollFlags::POLLIN);
+        let mut waiting = vec![output()];
+        waiting.extend(
+            self.pidfd
+                .iter()
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+        );
+        if !wait::ready(&mut waiting, Some(until))? {
+            return Err(late());
+        }
+        // The second look, because the child may have written after the first was taken and before it exited.
+        Ok(waiting[0].any().unwrap_or(true) || wait::ready(&mut [output()], Some(Instant::now()))?)
+    }
+}
+
+impl Child for RealChild {
+    fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()> {
+        let mut left = octets;
+        while !left.is_empty() {
+            if self
+                .deadline
+                .get()
+                .is_some_and(|until| Instant::now() >= until)
+            {
+                return Err(late());
+            }
+            let Some(End::Write(writer)) = self.pipes.get_mut(pipe) else {
+                return Err(no_such_pipe());
+            };
+            match writer.write(left) {
+                Ok(written) => left = &left[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_room(pipe)?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, pipe: usize) {
+        if let Some(end) = self.pipes.get_mut(pipe) {
+            *end = End::Closed(Vec::new());
+        }
+    }
+
+    fn read(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>> {
+        let mut taken = 0;
+        while matches!(self.pipes.get(pipe), Some(End::Read(..))) {
+            let until = self.deadline.step(self.pace);
+            let more = taken < DROPPED_OCTETS_MAX && self.wait_for_output(pipe, until)?;
+            if more {
+                self.read_ahead(pipe)?;
+            }
+            match &mut self.pipes[pipe] {
+                End::Read(_, ahead) if !more => {
+                    self.pipes[pipe] = End::Closed(std::mem::take(ahead))
+                }
+                End::Read(_, ahead) => {
+                    taken += ahead.len().saturating_sub(octets_max);
+                    ahead.truncate(octets_max);
+                }
+                End::Write(_) | End::Closed(_) => {}
+            }
+        }
+        let Some(End::Closed(kept)) = self.pipes.get_mut(pipe) else {
+            return Err(no_such_pipe());
+        };
+        let mut kept = std::mem::take(kept);
+        kept.truncate(octets_max);
+        Ok(kept)
+    }
+
+    fn wait(&mut self) -> io::Result<Exit> {
+        self.wait_until(self.deadline.step(self.pace))
+    }
+
+    fn kill(&mut self) {
+        // Only while it has not been waited for: after that the number may be somebody else's.
+        if self.exit.is_none() {
+            let _ = killpg(Pid::from_raw(self.id), Signal::SIGKILL);
+        }
+    }
+
+    fn id(&self) -> u32 {
+        self.id.unsigned_abs()
+    }
+}
+
+impl Drop for RealChild {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.wait_until(Instant::now() + REAP);
+    }
+}

@@ -1,0 +1,168 @@
+//! Programs that do not run, with canned outcomes: for tests of backends and scanners, and for `try`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use super::{Child, Direction, Exit, Job, Process};
+
+/// How a program behaves.
+#[derive(Debug, Clone)]
+pub struct Canned {
+    /// It cannot be started, for this reason.
+    pub cannot_start: Option<io::ErrorKind>,
+    /// After so many octets, over all pipes, it reads no more: `BrokenPipe`.
+    pub reads_octets: usize,
+    /// What it writes to every pipe that comes from it.
+    pub output: Vec<u8>,
+    /// How it ends, or why waiting for that fails (`TimedOut`: it hangs).
+    pub exit: Result<Exit, io::ErrorKind>,
+}
+
+/// It reads everything, says nothing and exits with 0.
+impl Default for Canned {
+    fn default() -> Self {
+        Self {
+            cannot_start: None,
+            reads_octets: usize::MAX,
+            output: Vec::new(),
+            exit: Ok(Exit::Code(0)),
+        }
+    }
+}
+
+/// What was done with one program.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// What it was started with.
+    pub job: Job,
+    /// What was written to each pipe.
+    pub written: Vec<Vec<u8>>,
+    /// Which pipes were closed.
+    pub closed: Vec<bool>,
+    /// Whether somebody waited for its end and was told.
+    pub waited: bool,
+    /// Whether it was killed, also by being dropped before its end.
+    pub killed: bool,
+}
+
+/// Runs nothing. Outcomes are used up in order; when there is none left, programs are not found.
+#[derive(Default)]
+pub struct FakeProcess {
+    outcomes: RefCell<VecDeque<Canned>>,
+    ran: Rc<RefCell<Vec<Ran>>>,
+}
+
+impl FakeProcess {
+    /// Sets the outcome of one more program.
+    pub fn answer(self, outcome: Canned) -> Self {
+        self.outcomes.borrow_mut().push_back(outcome);
+        self
+    }
+
+    /// What was done so far, in order of start.
+    pub fn ran(&self) -> Vec<Ran> {
+        self.ran.borrow().clone()
+    }
+}
+
+impl Process for FakeProcess {
+    fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>> {
+        let outcome = self.outcomes.borrow_mut().pop_front();
+        let outcome = outcome.ok_or(io::ErrorKind::NotFound)?;
+        if let Some(reason) = outcome.cannot_start {
+            return Err(reason.into());
+        }
+        let mut ran = self.ran.borrow_mut();
+        ran.push(Ran {
+            job: job.clone(),
+            written: vec![Vec::new(); job.pipes.len()],
+            closed: vec![false; job.pipes.len()],
+            waited: false,
+            killed: false,
+        });
+        let place = ran.len() - 1;
+        Ok(Box::new(FakeChild {
+            outcome,
+            place,
+            ran: self.ran.clone(),
+        }))
+    }
+}
+
+struct FakeChild {
+    outcome: Canned,
+    place: usize,
+    ran: Rc<RefCell<Vec<Ran>>>,
+}
+
+impl FakeChild {
+    fn ran<T>(&self, look: impl FnOnce(&mut Ran) -> T) -> T {
+        look(&mut self.ran.borrow_mut()[self.place])
+    }
+
+    /// Whether a pipe is there, open and of this direction.
+    fn check(&self, pipe: usize, direction: Direction) -> io::Result<()> {
+        let fits = self.ran(|ran| {
+            ran.job
+                .pipes
+                .get(pipe)
+                .is_some_and(|one| one.direction == direction && !ran.closed[pipe])
+        });
+        if fits {
+            Ok(())
+        } else {
+            Err(super::no_such_pipe())
+        }
+    }
+}
+
+impl Child for FakeChild {
+    fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()> {
+        self.check(pipe, Direction::ToChild)?;
+        let taken = octets.len().min(self.outcome.reads_octets);
+        self.outcome.reads_octets -= taken;
+        self.ran(|ran| ran.written[pipe].extend_from_slice(&octets[..taken]));
+        if taken == octets.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    fn close(&mut self, pipe: usize) {
+        self.ran(|ran| {
+            if let Some(closed) = ran.closed.get_mut(pipe) {
+                *closed = true;
+            }
+        });
+    }
+
+    fn read(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>> {
+        self.check(pipe, Direction::FromChild)?;
+        Ok(self.outcome.output[..octets_max.min(self.outcome.output.len())].to_vec())
+    }
+
+    fn wait(&mut self) -> io::Result<Exit> {
+        let exit = self.outcome.exit?;
+        self.ran(|ran| ran.waited = true);
+        Ok(exit)
+    }
+
+    fn kill(&mut self) {
+        self.outcome.exit = Ok(Exit::Signal(9));
+        self.ran(|ran| ran.killed = true);
+    }
+
+    fn id(&self) -> u32 {
+        // Any number that reads as made up.
+        4000 + self.place as u32
+    }
+}
+
+impl Drop for FakeChild {
+    fn drop(&mut self) {
+        self.ran(|ran| ran.killed |= !ran.waited);
+    }
+}
