@@ -70,6 +70,20 @@ pub enum Launcher {
     Pipe,
 }
 
+impl Launcher {
+    /// Its name in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ucspi => "ucspi",
+            Self::Systemd => "systemd",
+            Self::Xinetd => "xinetd",
+            Self::Inetd => "inetd",
+            Self::Socket => "socket",
+            Self::Pipe => "pipe",
+        }
+    }
+}
+
 /// Who a socket's peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {

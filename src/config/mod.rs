@@ -21,8 +21,8 @@ pub mod settings;
 mod value;
 
 pub use cdb::Cdb;
-pub use chain_file::ChainLine;
-pub use core::Core;
+pub use chain_file::{ChainLine, read_chain, read_lines, same_name};
+pub use core::{BareNewline, Core, LogFormat, Nul};
 pub use dir::{ConfigDir, Entry, find};
 pub use error::{ConfigError, Fault, Origin};
 pub use nearest::nearest;

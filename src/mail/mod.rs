@@ -6,12 +6,14 @@
 
 pub mod append;
 pub mod edit;
+pub mod envelope;
 pub mod header;
 pub mod message;
 pub mod spool;
 pub mod trace;
 
 pub use edit::{Edit, EditError};
+pub use envelope::{Envelope, Recipient, Transaction};
 pub use header::{Header, HeaderError};
 pub use message::{LineEnds, Message};
 pub use spool::{Spool, SpoolPlace};

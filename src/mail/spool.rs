@@ -55,12 +55,17 @@ impl Spool {
         self.check()?;
         let stored = self.store(octets);
         if stored.is_err() {
-            self.failed = true;
-            self.file = None;
-            self.file_octets = 0;
-            self.memory = Vec::new();
+            self.abandon();
         }
         stored
+    }
+
+    /// Gives the space back at once: the message is refused. As after an error, nothing more can be written or read.
+    pub fn abandon(&mut self) {
+        self.failed = true;
+        self.file = None;
+        self.file_octets = 0;
+        self.memory = Vec::new();
     }
 
     /// Octets written so far.

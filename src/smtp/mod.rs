@@ -12,6 +12,7 @@ pub mod data;
 pub mod escape;
 pub mod extension;
 pub mod line;
+pub mod normalise;
 pub mod parameters;
 pub mod reply;
 pub mod survey;

@@ -13,6 +13,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::config::ConfigDir;
+
 pub use clock::{Clock, ManualClock, RealClock};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
 pub use process::{
@@ -34,31 +36,35 @@ pub struct World {
     pub net: Rc<dyn Net>,
     /// Other programs.
     pub process: Rc<dyn Process>,
+    /// The configuration directory: lists and maps.
+    pub config: Rc<ConfigDir>,
     /// When the hook in hand must be done; the parts above keep to it.
     pub deadline: Deadline,
 }
 
 impl World {
     /// The real outside. Costs no system call.
-    pub fn real() -> Self {
+    pub fn real(config: Rc<ConfigDir>) -> Self {
         let deadline = Deadline::default();
         Self {
             clock: Rc::new(RealClock::new(deadline.clone())),
             random: Rc::new(RealRandom),
             net: Rc::new(RealNet::new(deadline.clone())),
             process: Rc::new(RealProcess::new(deadline.clone())),
+            config,
             deadline,
         }
     }
 
     /// An outside in which nothing happens by itself: the given clock, fixed octets, no host that answers, no program that
     /// runs. Replace the parts that a test is about.
-    pub fn fake() -> Self {
+    pub fn fake(config: Rc<ConfigDir>) -> Self {
         Self {
             clock: Rc::new(ManualClock::default()),
             random: Rc::new(FixedRandom::default()),
             net: Rc::new(FakeNet::default()),
             process: Rc::new(FakeProcess::default()),
+            config,
             deadline: Deadline::default(),
         }
     }

@@ -1,0 +1,160 @@
+//! Serves one connection on descriptors 0 and 1.
+//!
+//! Whatever is wrong before the greeting answers 421 there, so that mail waits and does not bounce; the log says what.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Uid, User, initgroups, setgid, setuid};
+
+use super::{TROUBLE, WRONG};
+use crate::config::ConfigError;
+use crate::hook::{Chain, Entry, facts};
+use crate::launch::{self, Connection};
+use crate::log::{self, Level};
+use crate::session::{Ended, NoWitness, Session};
+use crate::setup::{self, Options, Setup};
+use crate::smtp::reply::{Enhanced, Reply};
+use crate::transport::{Descriptors, Transport};
+use crate::world::{Random, World};
+
+/// The level when `config/loglevel` does not say: qpsmtpd's LOGINFO.
+const LEVEL_DEFAULT: Level = Level::Info;
+
+/// Serves, and says how it went: 0 done, 100 the configuration is wrong, 111 a passing trouble.
+pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> ExitCode {
+    log::begin(LEVEL_DEFAULT, launch::stderr_usable());
+    let Ok(mut transport) = Descriptors::standard() else { return ExitCode::from(TROUBLE) };
+    if let Err(error) = prepare() {
+        tracing::error!("cannot start: {error}");
+        return refuse(&mut transport, "cannot start now", TROUBLE);
+    }
+    match begin(options, extra) {
+        Ok(ready) => match ready.run(&mut transport) {
+            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => ExitCode::SUCCESS,
+            Ended::Lost | Ended::TimedOut | Ended::Terminated => ExitCode::from(TROUBLE),
+        },
+        Err(faults) => {
+            for fault in &faults {
+                tracing::error!("{fault}");
+            }
+            refuse(&mut transport, "configuration fault", WRONG)
+        }
+    }
+}
+
+/// A command line that cannot be understood: the client is told to come back, the log what is wrong.
+pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if launch::stderr_usable() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        let _ = error.print();
+        return ExitCode::from(WRONG);
+    }
+    log::begin(LEVEL_DEFAULT, launch::stderr_usable());
+    tracing::error!("{error}");
+    match Descriptors::standard() {
+        Ok(mut transport) => refuse(&mut transport, "configuration fault", WRONG),
+        Err(_) => ExitCode::from(WRONG),
+    }
+}
+
+/// A session that only has to be run.
+struct Ready {
+    setup: Setup,
+    world: World,
+    chain: Chain,
+    facts: facts::Session,
+}
+
+impl Ready {
+    fn run(self, transport: &mut dyn Transport) -> Ended {
+        let mut nobody = NoWitness;
+        let session =
+            Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
+        session.serve()
+    }
+}
+
+fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, Vec<ConfigError>> {
+    let setup = setup::read(options, extra)?;
+    umask(Mode::from_bits_truncate(setup.core.umask));
+    drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
+    let world = World::real(Rc::clone(&setup.dir));
+    let (links, loggers) = setup.build(&world)?;
+    let level = setup.core.loglevel.map_or(LEVEL_DEFAULT, Level::from_number);
+    log::attach(level, setup::sinks(loggers));
+    let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
+    let id = session_id(&*world.random, world.clock.now());
+    log::prefix(&format!("[{id}] "));
+    for note in connection.notes.iter().chain(&setup.core.notes) {
+        tracing::debug!("{note}");
+    }
+    let facts = facts::Session::new(id, setup.core.me.clone(), connection);
+    Ok(Ready { chain: Chain::new(links, world.clone()), setup, world, facts })
+}
+
+/// What every service wants: no core file of other people's mail, signals that end a session cleanly.
+fn prepare() -> std::io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    crate::sys::catch_signals()
+}
+
+/// Started as root: becomes the configured user, or says that it did not.
+fn drop_root(user: Option<&str>) -> Result<(), String> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let Some(name) = user else {
+        tracing::warn!("serving as root: let the launcher change the user, or name one in config/user");
+        return Ok(());
+    };
+    let failed = |what: &str, error: nix::errno::Errno| format!("user {name}: {what}: {error}");
+    let account = User::from_name(name).map_err(|error| failed("look-up", error))?;
+    let account = account.ok_or_else(|| format!("user {name}: there is no such account"))?;
+    let c_name = std::ffi::CString::new(name).map_err(|_| format!("user {name:?}: a NUL in the name"))?;
+    initgroups(&c_name, account.gid).map_err(|error| failed("groups", error))?;
+    setgid(account.gid).map_err(|error| failed("group", error))?;
+    setuid(account.uid).map_err(|error| failed("change", error))
+}
+
+/// 421 instead of the greeting.
+fn refuse(transport: &mut dyn Transport, text: &str, status: u8) -> ExitCode {
+    let reply = Reply::new(421, Some(Enhanced(4, 3, 5)), format!("{text}, try again later"));
+    let mut octets = Vec::new();
+    reply.write_to(&mut octets, false);
+    let _ = transport.write(&octets, Instant::now() + Duration::from_secs(10));
+    transport.close(true);
+    ExitCode::from(status)
+}
+
+/// Thirteen letters and digits: seconds, then chance. Sorts by time.
+pub(super) fn session_id(random: &dyn Random, now: std::time::SystemTime) -> String {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut chance = [0; 4];
+    random.fill(&mut chance);
+    let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let bits = (seconds & 0x7_ffff_ffff) << 30 | u64::from(u32::from_be_bytes(chance)) >> 2;
+    (0..13).rev().map(|place| char::from(LETTERS[(bits >> (place * 5)) as usize & 31])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::FixedRandom;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn session_ids_sort_by_time() {
+        let at = |seconds| session_id(&FixedRandom::default(), UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0).len(), 13);
+        assert!(at(1_900_000_000) < at(1_900_000_001));
+        assert!(at(1_900_000_001).bytes().all(|octet| octet.is_ascii_alphanumeric()));
+    }
+}

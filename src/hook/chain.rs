@@ -1,0 +1,304 @@
+//! Asks the plugins in the order of `config/plugins` until one decides, and writes down who decided what.
+//!
+//! In: facts (`facts`). Out: an `Outcome`, which the session turns into a reply, and `Decision`s for the record. The chain
+//! does observe, on_error, panics, time, immunity (DESIGN §4); it knows nothing of SMTP replies.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::facts::{
+    Approval, Command, Connect, Content, Data, End, Facts, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine,
+    Refusal, Session, Text,
+};
+use super::link::{Link, OnError};
+use super::ruling::{Denial, Receipt, Ruling, Trouble, Verdict};
+use super::{Answer, Hook, HookSet, Plugin};
+use crate::record::Decision;
+use crate::smtp::extension::Capabilities;
+use crate::world::World;
+
+/// What plugins share from the final dot on.
+const CONTENT_TIME: Duration = Duration::from_secs(180);
+
+/// What the chain as a whole says about an event. Matched arm by arm at every hook.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nobody decided. Refuses at rcpt, defers at queue, accepts elsewhere.
+    Undecided,
+    /// Somebody accepted, or at rcpt vouched.
+    Accepted,
+    /// Somebody gave the reply's text.
+    Answered(String),
+    /// Somebody refused.
+    Denied(Refused),
+    /// The message is held.
+    Queued(Receipt, Rc<str>),
+}
+
+/// A refusal and whose it is.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What the plugin said.
+    pub denial: Denial,
+    /// Where.
+    pub hook: Hook,
+    /// Who.
+    pub plugin: Rc<str>,
+    /// Its line.
+    pub origin: Rc<str>,
+    /// On what evidence.
+    pub evidence: Vec<String>,
+    /// In what time.
+    pub took: Duration,
+    /// Whether it was a fault of ours and no ruling.
+    pub trouble: bool,
+}
+
+/// The plugins of this session, in order.
+pub struct Chain {
+    links: Vec<Link>,
+    hooks: HookSet,
+    world: World,
+    /// When plugins' time after the final dot is over.
+    content_until: Option<Instant>,
+    /// Decisions since they were last taken; the session takes them after every step.
+    decisions: Vec<Decision>,
+}
+
+impl Chain {
+    /// A chain of these links.
+    pub fn new(links: Vec<Link>, world: World) -> Self {
+        let hooks = links.iter().fold(HookSet::default(), |all, link| all.union(link.hooks));
+        Self { links, hooks, world, content_until: None, decisions: Vec::new() }
+    }
+
+    /// The links, for `check`.
+    pub fn links_mut(&mut self) -> &mut [Link] {
+        &mut self.links
+    }
+
+    /// What every queue line can carry. With no queue line at all, everything is refused anyway.
+    pub fn capabilities(&self) -> Capabilities {
+        let offers = self.links.iter().filter_map(|link| link.plugin.offers());
+        offers.reduce(Capabilities::and).unwrap_or(Capabilities::NONE)
+    }
+
+    /// The decisions since the last call.
+    pub fn take_decisions(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.decisions)
+    }
+
+    /// From the final dot: starts (true) or stops (false) the time that plugins share.
+    pub fn limit_content_time(&mut self, on: bool) {
+        self.content_until = on.then(|| self.world.clock.instant() + CONTENT_TIME);
+    }
+
+    /// Whether anybody is asked at this hook.
+    pub fn wants(&self, hook: Hook) -> bool {
+        self.hooks.contains(hook)
+    }
+
+    /// A core setting as a plugin answers it.
+    pub fn config(&mut self, name: &str) -> Option<Vec<String>> {
+        if !self.hooks.contains(Hook::Config) {
+            return None;
+        }
+        let mut found = None;
+        for link in self.links.iter_mut().filter(|link| link.wants(Hook::Config)) {
+            link.tell(&self.world, |plugin| found = plugin.config(name));
+            if found.is_some() {
+                break;
+            }
+        }
+        found
+    }
+
+    fn ask<F: Facts>(
+        &mut self,
+        hook: Hook,
+        at: &mut F,
+        question: impl Fn(&mut dyn Plugin, &F) -> Answer,
+    ) -> Outcome {
+        let mut outcome = Outcome::Undecided;
+        if !self.hooks.contains(hook) {
+            return outcome;
+        }
+        let until = if hook == Hook::Queue { None } else { self.content_until };
+        for index in 0..self.links.len() {
+            let link = &mut self.links[index];
+            if !link.wants(hook) {
+                continue;
+            }
+            let mut entry = Decision::new(hook.name(), &link.name, &link.origin);
+            if let Some(reason) = at.session().immune().filter(|_| link.spares_immune) {
+                self.decisions.push(entry.skipped(reason));
+                continue;
+            }
+            let begun = self.world.clock.instant();
+            let answer = link.put(&self.world, until, |plugin| question(plugin, at));
+            entry.took = self.world.clock.instant() - begun;
+            let answer = answer.and_then(|ruling| apply(ruling, at));
+            let (standard, name, origin) = (link.standard, Rc::clone(&link.name), Rc::clone(&link.origin));
+            let took = entry.took;
+            let refused =
+                |denial, evidence, trouble| Refused { denial, hook, plugin: name, origin, evidence, took, trouble };
+            let ruling = match answer {
+                Ok(ruling) => ruling,
+                Err(trouble) => {
+                    tracing::error!("{}: error, at {}: {trouble}", entry.plugin, hook.name());
+                    let defer = standard.on_error == OnError::Defer;
+                    self.decisions.push(entry.troubled(&trouble.0, defer));
+                    if defer {
+                        let denial = trouble_denial(&self.links[index].name);
+                        return Outcome::Denied(refused(denial, vec![trouble.0], true));
+                    }
+                    continue;
+                }
+            };
+            let withheld = standard.observe && matches!(ruling.verdict, Verdict::Deny(_));
+            self.decisions.push(ruled(entry, &ruling, withheld));
+            if withheld {
+                continue;
+            }
+            match ruling.verdict {
+                Verdict::Decline | Verdict::Skip => self.approve(hook, at.session(), index),
+                Verdict::Vouch => {
+                    self.approve(hook, at.session(), index);
+                    outcome = Outcome::Accepted;
+                }
+                Verdict::Accept => {
+                    self.approve(hook, at.session(), index);
+                    return Outcome::Accepted;
+                }
+                Verdict::Answer(text) => return Outcome::Answered(text),
+                Verdict::Queued(receipt) => return Outcome::Queued(receipt, name_of(&self.links[index])),
+                Verdict::Deny(denial) => {
+                    self.deny(hook, at.session(), index, &denial);
+                    return Outcome::Denied(refused(denial, ruling.evidence, false));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Tells the plugins that one of them has refused.
+    fn deny(&mut self, hook: Hook, session: &Session, by: usize, denial: &Denial) {
+        if !self.hooks.contains(Hook::Deny) {
+            return;
+        }
+        let plugin = name_of(&self.links[by]);
+        let refusal = Refusal { session, hook, plugin: &plugin, denial };
+        for link in self.links.iter_mut().filter(|link| link.wants(Hook::Deny)) {
+            link.tell(&self.world, |plugin| plugin.deny(&refusal));
+        }
+    }
+
+    /// Tells the plugins that one of them has ruled and not refused.
+    fn approve(&mut self, hook: Hook, session: &Session, by: usize) {
+        if !self.hooks.contains(Hook::Ok) {
+            return;
+        }
+        let plugin = name_of(&self.links[by]);
+        let approval = Approval { session, hook, plugin: &plugin };
+        for link in self.links.iter_mut().filter(|link| link.wants(Hook::Ok)) {
+            link.tell(&self.world, |plugin| plugin.ok(&approval));
+        }
+    }
+
+    fn tell(&mut self, hook: Hook, message: impl Fn(&mut dyn Plugin)) {
+        if !self.hooks.contains(hook) {
+            return;
+        }
+        for link in self.links.iter_mut().filter(|link| link.wants(hook)) {
+            link.tell(&self.world, &message);
+        }
+    }
+
+    /// Tells that a transaction is void.
+    pub fn reset_transaction(&mut self, at: &End<'_>) {
+        self.tell(Hook::ResetTransaction, |plugin| plugin.reset_transaction(at));
+    }
+
+    /// Tells that the session is over: `disconnect`, then `post_connection`.
+    pub fn disconnect(&mut self, at: &End<'_>) {
+        self.tell(Hook::Disconnect, |plugin| plugin.disconnect(at));
+        self.tell(Hook::PostConnection, |plugin| plugin.post_connection(at));
+    }
+
+    /// Tells how the hand-over ended.
+    pub fn queue_post(&mut self, at: &Queued<'_>) {
+        self.tell(Hook::QueuePost, |plugin| plugin.queue_post(at));
+    }
+}
+
+/// One method per hook: which facts, which method of the plugin.
+macro_rules! hooks {
+    ($($method:ident, $hook:ident, $facts:ident;)*) => {
+        impl Chain {$(
+            #[doc = concat!("Asks at `", stringify!($method), "`.")]
+            pub fn $method(&mut self, at: &mut $facts<'_>) -> Outcome {
+                self.ask(Hook::$hook, at, |plugin, at| plugin.$method(at))
+            }
+        )*}
+    };
+}
+hooks! {
+    pre_connection, PreConnection, Connect;
+    connect, Connect, Connect;
+    ehlo_parse, EhloParse, Text;
+    helo_parse, HeloParse, Text;
+    mail_parse, MailParse, Text;
+    rcpt_parse, RcptParse, Text;
+    mail_pre, MailPre, Text;
+    rcpt_pre, RcptPre, Text;
+    helo, Helo, Hello;
+    ehlo, Ehlo, Hello;
+    mail, Mail, Mail;
+    rcpt, Rcpt, Rcpt;
+    data, Data, Data;
+    data_headers_end, DataHeadersEnd, Header;
+    data_post_headers, DataPostHeaders, Content;
+    received_line, ReceivedLine, ReceivedLine;
+    data_post, DataPost, Content;
+    queue_pre, QueuePre, Content;
+    queue, Queue, Content;
+    vrfy, Vrfy, Command;
+    noop, Noop, Command;
+    help, Help, Command;
+    quit, Quit, Quit;
+    unrecognized_command, UnrecognizedCommand, Command;
+}
+
+fn name_of(link: &Link) -> Rc<str> {
+    Rc::clone(&link.name)
+}
+
+/// Applies the changes, all of them or the plugin is in trouble.
+fn apply<F: Facts>(mut ruling: Ruling, at: &mut F) -> Answer {
+    for change in std::mem::take(&mut ruling.changes) {
+        at.apply(change).map_err(Trouble::new)?;
+    }
+    Ok(ruling)
+}
+
+/// The record's view of a ruling.
+fn ruled(mut entry: Decision, ruling: &Ruling, withheld: bool) -> Decision {
+    let (verdict, text) = match &ruling.verdict {
+        Verdict::Decline => ("decline", ""),
+        Verdict::Skip => ("skip", ""),
+        Verdict::Accept => ("accept", ""),
+        Verdict::Vouch => ("vouch", ""),
+        Verdict::Deny(denial) => ("deny", denial.text.as_str()),
+        Verdict::Answer(text) => ("answer", text.as_str()),
+        Verdict::Queued(receipt) => ("queued", receipt.text.as_str()),
+    };
+    entry.verdict = verdict;
+    entry.text = text.to_owned();
+    entry.evidence.clone_from(&ruling.evidence);
+    entry.withheld = withheld;
+    entry
+}
+
+fn trouble_denial(plugin: &str) -> Denial {
+    Denial::transient(format!("{plugin} cannot rule on this now, try again later")).code(3, 0)
+}

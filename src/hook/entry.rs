@@ -1,0 +1,74 @@
+//! A plugin's entry in the catalogue: its names, hooks, manual and how it is built. One const in the plugin's own file.
+
+use super::link::OnError;
+use super::{Hook, Plugin};
+use crate::config::{ConfigError, Settings};
+use crate::world::World;
+
+/// What the catalogue knows of a plugin.
+pub struct Entry {
+    /// The name in `config/plugins`.
+    pub name: &'static str,
+    /// Older names that mean the same.
+    pub aliases: &'static [&'static str],
+    /// What kind of line it is.
+    pub kind: Kind,
+    /// The hooks at which it wants to be asked.
+    pub hooks: &'static [Hook],
+    /// Whether relaying and whitelisted clients are none of its business.
+    pub spares_immune: bool,
+    /// What its trouble leads to, where the line does not say.
+    pub on_error: OnError,
+    /// Whether an accepting answer of it vouches for recipients (so that `check` can say that nobody does).
+    pub vouches: bool,
+    /// The text of its source file; the manual is the `//!` head of it.
+    pub source: &'static str,
+    /// Builds it from its settings.
+    pub build: fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>,
+}
+
+impl Entry {
+    /// What most plugins are: asked about everybody, trouble defers.
+    pub const fn plugin(
+        name: &'static str,
+        hooks: &'static [Hook],
+        source: &'static str,
+        build: fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>,
+    ) -> Self {
+        Self {
+            name,
+            aliases: &[],
+            kind: Kind::Plugin,
+            hooks,
+            spares_immune: false,
+            on_error: OnError::Defer,
+            vouches: false,
+            source,
+            build,
+        }
+    }
+
+    /// The manual: the head of the plugin's file.
+    pub fn manual(&self) -> String {
+        let head = self.source.lines().take_while(|line| line.starts_with("//!"));
+        let lines: Vec<_> = head.map(|line| line[3..].strip_prefix(' ').unwrap_or(&line[3..])).collect();
+        lines.join("\n")
+    }
+
+    /// The manual's first line.
+    pub fn summary(&self) -> &'static str {
+        let first = self.source.lines().next().unwrap_or_default();
+        first.trim_start_matches("//!").trim()
+    }
+}
+
+/// What kind of line of `config/plugins` it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Asked in the dialog.
+    Plugin,
+    /// Takes the mail.
+    Queue,
+    /// Writes log lines; belongs in `config/logging`.
+    Logger,
+}

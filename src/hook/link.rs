@@ -1,0 +1,109 @@
+//! One line of `config/plugins` at work: the plugin, and what the chain does for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::{Answer, Hook, HookSet, Plugin, Trouble};
+use crate::sys::watchdog;
+use crate::world::World;
+
+/// How far a plugin may overrun its budget outside the world's calls before the process ends (DESIGN §4).
+const OVERRUN: Duration = Duration::from_secs(5);
+
+/// What a plugin's error or panic leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The command is refused transiently.
+    #[default]
+    Defer,
+    /// As if the plugin had no opinion.
+    Decline,
+}
+
+/// What every line may say (DESIGN §4), whatever its plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standard {
+    /// Shadow mode: denials are recorded and withheld.
+    pub observe: bool,
+    /// What an error leads to.
+    pub on_error: OnError,
+    /// Time for one call.
+    pub budget: Duration,
+}
+
+impl Default for Standard {
+    fn default() -> Self {
+        Self { observe: false, on_error: OnError::Defer, budget: Duration::from_secs(30) }
+    }
+}
+
+/// A plugin in the chain.
+pub struct Link {
+    /// The plugin's name, with `:N` for a further instance.
+    pub name: Rc<str>,
+    /// Where its line stands: "config/plugins line 7".
+    pub origin: Rc<str>,
+    /// When it is asked.
+    pub hooks: HookSet,
+    /// Whether relaying and whitelisted clients are none of its business.
+    pub spares_immune: bool,
+    /// What the line says beside the plugin's own settings.
+    pub standard: Standard,
+    /// The plugin.
+    pub plugin: Box<dyn Plugin>,
+    /// It panicked: not asked again in this session.
+    pub broken: bool,
+}
+
+impl Link {
+    /// Whether it is asked at this hook.
+    pub fn wants(&self, hook: Hook) -> bool {
+        self.hooks.contains(hook) && !self.broken
+    }
+
+    /// Asks the plugin, within its budget and never past `until`. A panic is trouble like any other, but its last.
+    pub fn put(
+        &mut self,
+        world: &World,
+        until: Option<Instant>,
+        question: impl FnOnce(&mut dyn Plugin) -> Answer,
+    ) -> Answer {
+        let now = world.clock.instant();
+        let own = now + self.standard.budget;
+        let deadline = until.map_or(own, |until| own.min(until));
+        if deadline <= now {
+            return Err(Trouble::new("no time left for it"));
+        }
+        let before = world.deadline.replace(Some(deadline));
+        let plugin = &mut *self.plugin;
+        let answer = {
+            let _guard = watchdog::guard(deadline + OVERRUN);
+            catch_unwind(AssertUnwindSafe(|| question(plugin)))
+        };
+        world.deadline.replace(before);
+        answer.unwrap_or_else(|payload| {
+            self.broken = true;
+            Err(Trouble::new(format!("panic: {}", panic_text(&*payload))))
+        })
+    }
+
+    /// Tells the plugin of an event whose answer would be ignored.
+    pub fn tell(&mut self, world: &World, message: impl FnOnce(&mut dyn Plugin)) {
+        let told = self.put(world, None, |plugin| {
+            message(plugin);
+            Ok(super::Ruling::decline())
+        });
+        if let Err(trouble) = told {
+            tracing::error!("{}: error, {trouble}", self.name);
+        }
+    }
+}
+
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("of an unknown kind")
+}

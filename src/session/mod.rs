@@ -1,0 +1,313 @@
+//! The conversation: reads a command line, takes a step (`state`), sends the reply; from the greeting to the close.
+//!
+//! In: a `Transport`, the chain, the settings. Out: replies, the decision record's lines (`report`), and how it ended. The
+//! commands are in `handlers` and `envelope`, the content in `receive`; what a refusal's reply looks like is in `replies`.
+
+mod envelope;
+mod handlers;
+mod input;
+mod receive;
+mod replies;
+mod report;
+mod state;
+
+use std::time::{Duration, Instant};
+
+use crate::config::Core;
+use crate::hook::facts::{self, End, Listen};
+use crate::hook::{Chain, Outcome};
+use crate::record::Decision;
+use crate::smtp::command::Command;
+use crate::smtp::line::{LineSplitter, Split};
+use crate::smtp::reply::Reply;
+use crate::transport::{Fault, Transport};
+use crate::world::World;
+
+use input::Input;
+use state::State;
+
+/// Commands answered with 503 after a refusal at connect (RFC 5321 §3.1), before we hang up.
+const REFUSED_COMMANDS_MAX: u32 = 10;
+/// Time for them.
+const REFUSED_TIME: Duration = Duration::from_secs(60);
+/// Time for a reply to leave.
+const WRITE_TIME: Duration = Duration::from_secs(120);
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// QUIT.
+    Quit,
+    /// The client closed, or its input ended.
+    EndOfInput,
+    /// The connection broke.
+    Lost,
+    /// The client was too slow, or the session too long.
+    TimedOut,
+    /// We were told to stop.
+    Terminated,
+    /// We hung up: refused.
+    Refused,
+    /// We hung up: a limit was reached.
+    Limit,
+}
+
+/// Sees each step, for `postern try`.
+pub trait Witness {
+    /// What the client said, what it was answered, and who decided.
+    fn step(&mut self, said: &str, reply: &Reply, decisions: &[Decision]);
+}
+
+/// A witness for service: nobody looks.
+pub struct NoWitness;
+
+impl Witness for NoWitness {
+    fn step(&mut self, _said: &str, _reply: &Reply, _decisions: &[Decision]) {}
+}
+
+/// What one step of the conversation leads to.
+enum Step {
+    /// This reply, then this state.
+    Go(Reply, State),
+    /// This state; the reply has left already.
+    Silent(State),
+    /// This reply, then the end.
+    Close(Reply, Ended),
+    /// No reply can be given any more, or only a 421.
+    Fault(Fault),
+}
+
+/// One session, from the greeting to the close.
+pub struct Session<'a> {
+    transport: &'a mut dyn Transport,
+    witness: &'a mut dyn Witness,
+    core: &'a Core,
+    world: World,
+    chain: Chain,
+    facts: facts::Session,
+    input: Input,
+    /// Replies that have not left yet: those of a pipelined group leave in one write.
+    out: Vec<u8>,
+    /// Decisions of the step in hand, and those of the transaction that its message's line will tell.
+    decisions: Vec<Decision>,
+    told: Vec<Decision>,
+    size_max: Option<u64>,
+    errors: u32,
+    commands: u32,
+    begun: Instant,
+    until: Instant,
+}
+
+impl<'a> Session<'a> {
+    /// A session about to begin.
+    pub fn new(
+        transport: &'a mut dyn Transport,
+        witness: &'a mut dyn Witness,
+        core: &'a Core,
+        world: World,
+        chain: Chain,
+        facts: facts::Session,
+    ) -> Self {
+        let begun = world.clock.instant();
+        // qmail: $DATABYTES overrides the file, and 0 there means no limit.
+        let size_max = facts.connection.databytes.or(core.databytes).filter(|octets| *octets > 0);
+        Self {
+            transport,
+            witness,
+            core,
+            chain,
+            facts,
+            input: Input::new(),
+            out: Vec::new(),
+            decisions: Vec::new(),
+            told: Vec::new(),
+            size_max,
+            errors: 0,
+            commands: 0,
+            begun,
+            until: begun + core.session_time,
+            world,
+        }
+    }
+
+    /// Serves it to its end.
+    pub fn serve(mut self) -> Ended {
+        let ended = self.converse();
+        self.reset_transaction();
+        self.chain.disconnect(&End { session: &self.facts });
+        self.collect_decisions();
+        self.report_connection(ended);
+        // After QUIT the client closes; whoever is hung up on may still be sending.
+        self.transport.close(!matches!(ended, Ended::EndOfInput | Ended::Lost));
+        ended
+    }
+
+    fn converse(&mut self) -> Ended {
+        let mut state = match self.greet() {
+            Step::Go(reply, state) => {
+                self.say("", &reply);
+                state
+            }
+            other => return self.end(other, "").unwrap_or(Ended::Lost),
+        };
+        let mut splitter = LineSplitter::new(self.core.command_line_octets_max);
+        loop {
+            let line = match self.next_line(&mut splitter) {
+                Ok(Some(line)) => line,
+                Ok(None) => return self.flush().map_or(Ended::Lost, |()| Ended::EndOfInput),
+                Err(fault) => return self.end(Step::Fault(fault), "").unwrap_or(Ended::Lost),
+            };
+            self.commands += 1;
+            let (said, command) = match &line {
+                Some(octets) => (String::from_utf8_lossy(octets).into_owned(), Command::parse(octets)),
+                None => (String::from("(a line too long)"), Err(replies::line_too_long())),
+            };
+            let step = match command {
+                Ok(command) => self.step(state, command),
+                Err(error) => Step::Go(error.into(), state),
+            };
+            match step {
+                Step::Go(reply, next) => {
+                    self.errors += u32::from(reply.code >= 500);
+                    self.say(&said, &reply);
+                    state = next;
+                }
+                Step::Silent(next) => state = next,
+                other => return self.end(other, &said).unwrap_or(Ended::Lost),
+            }
+            if let Some(reply) = self.limit_reached(&state) {
+                return self.end(Step::Close(reply, Ended::Limit), "").unwrap_or(Ended::Lost);
+            }
+        }
+    }
+
+    /// Ends the conversation as the step says, with its reply where one can be given.
+    fn end(&mut self, step: Step, said: &str) -> Result<Ended, Fault> {
+        let (reply, ended) = match step {
+            Step::Close(reply, ended) => (reply, ended),
+            Step::Fault(Fault::TimedOut) => (replies::timed_out(&self.facts.id), Ended::TimedOut),
+            Step::Fault(Fault::Terminated) => (replies::terminated(&self.facts.id), Ended::Terminated),
+            Step::Fault(Fault::Lost(error)) => {
+                tracing::info!("client lost: {error}");
+                return Ok(Ended::Lost);
+            }
+            // The loop takes these two itself.
+            Step::Go(reply, _) => (reply, Ended::Refused),
+            Step::Silent(_) => return Ok(Ended::Lost),
+        };
+        self.say(said, &reply);
+        self.flush()?;
+        Ok(ended)
+    }
+
+    /// Too many errors or commands: 421 and the end.
+    fn limit_reached(&mut self, state: &State) -> Option<Reply> {
+        let id = &self.facts.id;
+        if matches!(state, State::Refused) && self.commands >= REFUSED_COMMANDS_MAX {
+            return Some(replies::limit("not welcome here", id));
+        }
+        if self.errors >= self.core.errors_max {
+            return Some(replies::limit("too many errors", id));
+        }
+        if self.commands >= self.core.commands_max {
+            return Some(replies::limit("too many commands", id));
+        }
+        None
+    }
+
+    /// Puts a reply behind the others that wait, and shows the step to the witness.
+    fn say(&mut self, said: &str, reply: &Reply) {
+        reply.write_to(&mut self.out, false);
+        self.collect_decisions();
+        self.witness.step(said, reply, &self.decisions);
+        self.decisions.clear();
+    }
+
+    /// Sends what waits, in one write.
+    fn flush(&mut self) -> Result<(), Fault> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let until = self.world.clock.instant() + WRITE_TIME;
+        let sent = self.transport.write(&self.out, until);
+        self.out.clear();
+        sent
+    }
+
+    /// The next command line without its end, `Some(None)` for one that was too long, `None` at the end of input. Replies leave
+    /// when, and only when, we are about to wait for the client.
+    fn next_line(&mut self, splitter: &mut LineSplitter) -> Result<Option<Option<Vec<u8>>>, Fault> {
+        let until = self.command_deadline();
+        loop {
+            match splitter.split(self.input.unread()) {
+                Split::Line { len, taken } => {
+                    let line = self.input.unread()[..len].to_vec();
+                    self.input.consume(taken);
+                    return Ok(Some(Some(line)));
+                }
+                Split::TooLong { taken } => {
+                    self.input.consume(taken);
+                    return Ok(Some(None));
+                }
+                Split::Partial { taken } => self.input.consume(taken),
+            }
+            self.flush()?;
+            if self.input.fill(self.transport, until)? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn command_deadline(&self) -> Instant {
+        let now = self.world.clock.instant();
+        (now + self.core.command_timeout).min(self.until)
+    }
+
+    /// Before the greeting: who are you, and are you welcome?
+    fn greet(&mut self) -> Step {
+        let hooks: [fn(&mut Chain, &mut facts::Connect<'_>) -> Outcome; 2] = [Chain::pre_connection, Chain::connect];
+        for hook in hooks {
+            let mut line = Ear(self.transport);
+            let mut at = facts::Connect { session: &mut self.facts, line: &mut line };
+            match hook(&mut self.chain, &mut at) {
+                Outcome::Denied(refused) => {
+                    let reply = self.refuse(&refused, "");
+                    if reply.code == 421 {
+                        return Step::Close(reply, Ended::Refused);
+                    }
+                    // RFC 5321 §3.1: after 554 we wait for QUIT, but not for long.
+                    self.until = self.until.min(self.world.clock.instant() + REFUSED_TIME);
+                    return Step::Go(reply, State::Refused);
+                }
+                Outcome::Accepted => break,
+                Outcome::Undecided | Outcome::Answered(_) | Outcome::Queued(..) => {}
+            }
+        }
+        Step::Go(replies::greeting(&self.greeting_text()), State::Connected)
+    }
+
+    /// smtpgreeting, with ESMTP in it as qmail adds it.
+    fn greeting_text(&self) -> String {
+        match &self.core.greeting {
+            None => format!("{} ESMTP", self.facts.me),
+            Some(text) if text.contains("ESMTP") => text.clone(),
+            Some(text) => format!("{text} ESMTP"),
+        }
+    }
+
+    /// Forgets the transaction in hand and tells the plugins so.
+    fn reset_transaction(&mut self) {
+        self.facts.clear_transaction();
+        self.told.clear();
+        self.chain.reset_transaction(&End { session: &self.facts });
+    }
+}
+
+/// The line to the client as plugins may use it.
+struct Ear<'t>(&'t mut dyn Transport);
+
+impl Listen for Ear<'_> {
+    fn client_speaks_within(&mut self, wait: Duration) -> bool {
+        self.0.client_speaks_within(wait)
+    }
+}

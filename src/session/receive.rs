@@ -1,0 +1,389 @@
+//! From 354, or the first BDAT, to the last reply: spool, survey, our Received field, data_post, queue.
+//!
+//! Whatever is wrong with the content is remembered and told after its real end, so that nothing in it can be taken for a command.
+
+use std::time::{Instant, UNIX_EPOCH};
+
+use super::replies;
+use super::state::{State, go};
+use super::{Ended, Session, Step};
+use crate::config::{BareNewline, Nul};
+use crate::hook::facts::{self, Queued};
+use crate::hook::{Chain, Content, Hook, Outcome, Receipt, Refused, Severity, Then};
+use crate::mail::trace::{self, Received};
+use crate::mail::{Envelope, Header, Message, Spool, SpoolPlace, Transaction};
+use crate::smtp::data::DotDecoder;
+use crate::smtp::normalise::Normaliser;
+use crate::smtp::parameters::Body;
+use crate::smtp::reply::Reply;
+use crate::smtp::survey::{Findings, Survey};
+use crate::transport::Fault;
+
+/// What is read and dropped of a message that is refused already, before we hang up: this many octets beyond the size limit.
+const SWALLOW_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+
+/// A message on its way in.
+pub(super) struct Receiving {
+    envelope: Envelope,
+    spool: Spool,
+    survey: Survey,
+    /// Where the setting makes whole lines of bare CR and LF.
+    normaliser: Option<Normaliser>,
+    /// Refused already; the rest is read and dropped.
+    refusal: Option<Reply>,
+    hang_up: bool,
+    header_seen: bool,
+    until: Instant,
+}
+
+impl Session<'_> {
+    /// DATA: 354, the content, its one reply.
+    pub(super) fn data(&mut self, open: Transaction) -> Step {
+        if open.parameters.body == Some(Body::BinaryMime) {
+            return go(replies::binary_needs_bdat(), State::Mail(open));
+        }
+        let mut receiving = match self.open_content(open) {
+            Ok(receiving) => receiving,
+            Err(step) => return step,
+        };
+        self.say("DATA", &replies::go_ahead());
+        if let Err(fault) = self.flush().and_then(|()| self.receive_dotted(&mut receiving)) {
+            return Step::Fault(fault);
+        }
+        self.conclude(receiving)
+    }
+
+    /// Asks whether content may come at all.
+    fn open_content(&mut self, open: Transaction) -> Result<Receiving, Step> {
+        if open.recipients.is_empty() {
+            return Err(go(replies::no_recipients(open.refused), State::Mail(open)));
+        }
+        if self.chain.wants(Hook::Data) {
+            let mut line = super::Ear(self.transport);
+            let mut at = facts::Data { session: &mut self.facts, transaction: &open, line: &mut line };
+            if let Outcome::Denied(refused) = self.chain.data(&mut at) {
+                let step = self.denied(&refused, &open.reverse_path.to_string(), State::Greeted);
+                self.reset_transaction();
+                return Err(step);
+            }
+        }
+        let envelope = match Envelope::try_from(open) {
+            Ok(envelope) => envelope,
+            Err(open) => return Err(go(replies::no_recipients(open.refused), State::Mail(open))),
+        };
+        let place = SpoolPlace { threshold: self.core.size_threshold, dir: self.core.spool_dir.clone() };
+        let normalise = self.core.bare_newline == BareNewline::Normalise;
+        Ok(Receiving {
+            envelope,
+            spool: Spool::new(place),
+            survey: Survey::new(),
+            normaliser: normalise.then(Normaliser::default),
+            refusal: None,
+            hang_up: false,
+            header_seen: false,
+            until: (self.world.clock.instant() + self.core.message_time).min(self.until),
+        })
+    }
+
+    /// Reads content up to CRLF.CRLF.
+    fn receive_dotted(&mut self, receiving: &mut Receiving) -> Result<(), Fault> {
+        let mut decoder = DotDecoder::new();
+        loop {
+            let fed = decoder.feed(self.input.unread_mut());
+            self.take(receiving, fed.kept)?;
+            self.input.consume(fed.consumed);
+            if fed.done {
+                return Ok(());
+            }
+            self.read_more(receiving.until)?;
+        }
+    }
+
+    /// Reads more of what was promised. The end of input is a lost client here: what it promised did not come.
+    fn read_more(&mut self, until: Instant) -> Result<(), Fault> {
+        let patience = self.world.clock.instant() + self.core.data_timeout;
+        match self.input.fill(self.transport, until.min(patience))? {
+            0 => Err(Fault::Lost(std::io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the first `octets` of the input as content.
+    fn take(&mut self, receiving: &mut Receiving, octets: usize) -> Result<(), Fault> {
+        let content = &self.input.unread()[..octets];
+        if content.is_empty() {
+            return Ok(());
+        }
+        receiving.survey.feed(content);
+        if receiving.refusal.is_none() {
+            let spooled = match &mut receiving.normaliser {
+                None => receiving.spool.write(content),
+                Some(normaliser) => {
+                    let mut whole = Vec::with_capacity(content.len() + 64);
+                    normaliser.feed(content, &mut whole);
+                    receiving.spool.write(&whole)
+                }
+            };
+            self.check_limits(receiving, spooled);
+        } else if receiving.survey.so_far().octets > self.size_max.unwrap_or(0).saturating_add(SWALLOW_OCTETS_MAX) {
+            // It was refused long ago and goes on: enough.
+            return Err(Fault::TimedOut);
+        }
+        if receiving.hang_up {
+            return Err(Fault::TimedOut);
+        }
+        Ok(())
+    }
+
+    /// Size, header and line limits while receiving; and the header once it is complete.
+    fn check_limits(&mut self, receiving: &mut Receiving, spooled: std::io::Result<()>) {
+        let id = &self.facts.id;
+        let seen = receiving.survey.so_far();
+        let (size_max, header_max) = (self.size_max.unwrap_or(u64::MAX), self.core.header_octets_max);
+        let line_max = self.core.content_line_octets_max.unwrap_or(u64::MAX);
+        receiving.refusal = if seen.octets > size_max {
+            Some(replies::too_big(size_max, id))
+        } else if seen.header_octets.unwrap_or(seen.octets) > header_max {
+            Some(replies::header_too_big(header_max, id))
+        } else if seen.over_long_line.is_some_and(|octets| octets > line_max) {
+            Some(replies::content_line_too_long(line_max, id))
+        } else if let Err(error) = spooled {
+            tracing::error!("spool: error, {error}");
+            Some(replies::spool_trouble(error.kind() == std::io::ErrorKind::StorageFull, id))
+        } else {
+            None
+        };
+        if receiving.refusal.is_some() {
+            receiving.spool.abandon();
+        } else if let Some(octets) = seen.header_octets.filter(|_| !receiving.header_seen) {
+            receiving.header_seen = true;
+            self.header_complete(receiving, octets);
+        }
+    }
+
+    /// data_headers_end: a refusal is told after the end of data; a disconnecting one may cut.
+    fn header_complete(&mut self, receiving: &mut Receiving, octets: u64) {
+        if !self.chain.wants(Hook::DataHeadersEnd) {
+            return;
+        }
+        let mut header = vec![0; usize::try_from(octets).unwrap_or(0)];
+        if receiving.spool.read_at(0, &mut header).is_err() {
+            return;
+        }
+        let header = Header::new(header);
+        let mut at = facts::Header { session: &mut self.facts, envelope: &receiving.envelope, header: &header };
+        if let Outcome::Denied(refused) = self.chain.data_headers_end(&mut at) {
+            let about = receiving.envelope.reverse_path().to_string();
+            receiving.hang_up = refused.denial.then == Then::Disconnect;
+            receiving.refusal = Some(self.refuse(&refused, &about));
+            receiving.spool.abandon();
+        }
+    }
+
+    /// The first BDAT: as DATA, but without 354 (RFC 3030 §2).
+    pub(super) fn first_chunk(&mut self, open: Transaction, octets: u64, last: bool) -> Step {
+        match self.open_content(open) {
+            Ok(receiving) => self.chunk(receiving, octets, last),
+            Err(Step::Go(reply, state)) => self.swallow(octets, reply, state),
+            Err(other) => other,
+        }
+    }
+
+    /// A BDAT chunk. One that fails ends the transaction, and its octets are swallowed.
+    pub(super) fn chunk(&mut self, mut receiving: Receiving, octets: u64, last: bool) -> Step {
+        let mut left = octets;
+        while left > 0 {
+            if self.input.unread().is_empty()
+                && let Err(fault) = self.read_more(receiving.until)
+            {
+                return Step::Fault(fault);
+            }
+            let here = self.input.unread().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if let Err(fault) = self.take(&mut receiving, here) {
+                return Step::Fault(fault);
+            }
+            self.input.consume(here);
+            left -= here as u64;
+        }
+        if last {
+            return self.conclude(receiving);
+        }
+        match receiving.refusal.take() {
+            Some(reply) => self.conclude_refused(&receiving, reply),
+            None => go(replies::chunk_ok(octets), State::Chunks(Box::new(receiving))),
+        }
+    }
+
+    /// Reads and drops a chunk that nobody wants, then replies.
+    pub(super) fn swallow(&mut self, octets: u64, reply: Reply, state: State) -> Step {
+        let until = (self.world.clock.instant() + self.core.message_time).min(self.until);
+        let mut left = octets;
+        if left > self.size_max.unwrap_or(0).saturating_add(SWALLOW_OCTETS_MAX) {
+            return Step::Close(reply, Ended::Limit);
+        }
+        while left > 0 {
+            if self.input.unread().is_empty()
+                && let Err(fault) = self.read_more(until)
+            {
+                return Step::Fault(fault);
+            }
+            let here = self.input.unread().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.input.consume(here);
+            left -= here as u64;
+        }
+        Step::Go(reply, state)
+    }
+
+    /// The content is whole: judge it, hand it over, answer.
+    fn conclude(&mut self, mut receiving: Receiving) -> Step {
+        let found = std::mem::take(&mut receiving.survey).finish();
+        if !receiving.header_seen && receiving.refusal.is_none() {
+            // No empty line: all of it is header, or it has none.
+            self.header_complete(&mut receiving, found.octets);
+        }
+        self.finish_normalising(&mut receiving);
+        if let Some(reply) = receiving.refusal.take().or_else(|| self.content_fault(&found)) {
+            return self.conclude_refused(&receiving, reply);
+        }
+        let Receiving { envelope, spool, .. } = receiving;
+        let header_max = usize::try_from(self.core.header_octets_max).unwrap_or(usize::MAX);
+        let mut message = Message::new(spool, header_max);
+        self.chain.limit_content_time(true);
+        let judged = self.hand_over(&envelope, &mut message);
+        self.chain.limit_content_time(false);
+        let about = envelope.reverse_path().to_string();
+        let (step, receipt) = match judged {
+            Ok((receipt, plugin)) => {
+                self.facts.accepted += 1;
+                let reply = replies::queued(&receipt.text, &self.facts.id);
+                self.report_message(&envelope, &message, &receipt, &plugin, &reply);
+                (go(reply, State::Greeted), Some(receipt))
+            }
+            Err(Some(refused)) => (self.denied(&refused, &about, State::Greeted), None),
+            Err(None) => {
+                let reply = replies::nobody_queued(&self.facts.id);
+                self.report_limit("queue", &about, &reply);
+                (go(reply, State::Greeted), None)
+            }
+        };
+        self.after_content(step, &envelope, receipt.as_ref())
+    }
+
+    /// A CR at the very end was bare.
+    fn finish_normalising(&mut self, receiving: &mut Receiving) {
+        let Some(normaliser) = receiving.normaliser.take() else { return };
+        let mut rest = Vec::new();
+        normaliser.finish(&mut rest);
+        if receiving.refusal.is_none() && receiving.spool.write(&rest).is_err() {
+            receiving.refusal = Some(replies::spool_trouble(false, &self.facts.id));
+        }
+    }
+
+    /// queue_post comes after the reply, so the reply leaves first where somebody waits for that hook.
+    fn after_content(&mut self, step: Step, envelope: &Envelope, receipt: Option<&Receipt>) -> Step {
+        if !self.chain.wants(Hook::QueuePost) {
+            self.reset_transaction();
+            return step;
+        }
+        let Step::Go(reply, state) = step else { return step };
+        self.say("", &reply);
+        let sent = self.flush();
+        self.chain.queue_post(&Queued { session: &self.facts, envelope, receipt });
+        self.reset_transaction();
+        match sent {
+            Ok(()) => Step::Silent(state),
+            Err(fault) => Step::Fault(fault),
+        }
+    }
+
+    /// Refused by a limit or for its content.
+    fn conclude_refused(&mut self, receiving: &Receiving, reply: Reply) -> Step {
+        self.facts.refusals += 1;
+        self.report_limit("data", &receiving.envelope.reverse_path().to_string(), &reply);
+        self.reset_transaction();
+        go(reply, State::Greeted)
+    }
+
+    /// What RFC 5321 §2.3.8 and the settings refuse. Told after the real end of data.
+    fn content_fault(&self, found: &Findings) -> Option<Reply> {
+        let id = &self.facts.id;
+        if self.core.bare_newline == BareNewline::Refuse {
+            if found.bare_lf {
+                return Some(replies::bare_newline("LF", id));
+            }
+            if found.bare_cr {
+                return Some(replies::bare_newline("CR", id));
+            }
+        }
+        (found.nul && self.core.nul == Nul::Refuse).then(|| replies::nul(id))
+    }
+
+    /// data_post_headers, our trace fields, data_post, queue_pre, queue. `Err(None)`: no backend took it.
+    fn hand_over(
+        &mut self,
+        envelope: &Envelope,
+        message: &mut Message,
+    ) -> Result<(Receipt, std::rc::Rc<str>), Option<Refused>> {
+        self.ask_content(Chain::data_post_headers, envelope, message)?;
+        let field = self.received_field(envelope)?;
+        if let Err(error) = message.prepend(&field) {
+            // Only a plugin's own field can be wrong.
+            tracing::error!("received_line: error, {error}");
+            return Err(None);
+        }
+        self.ask_content(Chain::data_post, envelope, message)?;
+        self.ask_content(Chain::queue_pre, envelope, message)?;
+        match self.chain.queue(&mut Content { session: &mut self.facts, envelope, message }) {
+            Outcome::Queued(receipt, plugin) => Ok((receipt, plugin)),
+            Outcome::Denied(refused) => Err(Some(refused)),
+            // An accepting plugin holds nothing: only a receipt makes 250.
+            Outcome::Undecided | Outcome::Accepted | Outcome::Answered(_) => Err(None),
+        }
+    }
+
+    fn ask_content(
+        &mut self,
+        ask: fn(&mut Chain, &mut Content<'_>) -> Outcome,
+        envelope: &Envelope,
+        message: &mut Message,
+    ) -> Result<(), Option<Refused>> {
+        match ask(&mut self.chain, &mut Content { session: &mut self.facts, envelope, message }) {
+            Outcome::Denied(refused) => Err(Some(refused)),
+            Outcome::Undecided | Outcome::Accepted | Outcome::Answered(_) | Outcome::Queued(..) => Ok(()),
+        }
+    }
+
+    /// Our Received field (RFC 5321 §4.4), as a plugin may replace it.
+    fn received_field(&mut self, envelope: &Envelope) -> Result<String, Option<Refused>> {
+        let id = format!("{}.{}", self.facts.id, self.facts.transactions);
+        let hello = self.facts.hello.as_ref();
+        let only = match envelope.recipients() {
+            [recipient] => Some(recipient.asked.mailbox().map_or_else(|| recipient.asked.address(), ToString::to_string)),
+            _ => None,
+        };
+        let connection = &self.facts.connection;
+        let since = self.world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut field = trace::received(&Received {
+            hello: hello.map_or("unknown", |hello| hello.name.text()),
+            remote_host: connection.remote_host.as_deref(),
+            remote_ip: connection.remote_ip,
+            remote_info: connection.remote_info.as_deref(),
+            by: &self.facts.me,
+            protocol: trace::protocol(
+                hello.is_some_and(|hello| hello.extended),
+                envelope.parameters().smtputf8,
+                false,
+                false,
+            ),
+            id: &id,
+            recipient: only.as_deref(),
+            unix_s: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            utc_offset_s: self.world.clock.utc_offset_s(),
+        });
+        let mut at = facts::ReceivedLine { session: &mut self.facts, envelope, field: &mut field };
+        match self.chain.received_line(&mut at) {
+            Outcome::Denied(refused) if refused.denial.severity == Severity::Transient => Err(Some(refused)),
+            _ => Ok(field),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Joins configuration and rooms: reads a configuration directory, finds each line's plugin in the catalogue, builds the
+//! chain and the log's sinks. All faults are collected, each with file and line; one fault, and nothing is served.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Settings, same_name};
+use crate::hook::{Entry, Hook, HookSet, Kind, Link, OnError, Standard};
+use crate::log::{Line, Sink};
+use crate::world::World;
+use crate::{plugins, queue};
+
+/// What the command line says about where the configuration is.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--plugins-dir`.
+    pub plugins_dir: Option<PathBuf>,
+    /// `--chain`: `plugins.NAME` instead of `plugins`.
+    pub chain: Option<String>,
+}
+
+/// Plugins of qpsmtpd that are retired on purpose: their lines load as a warning.
+pub const RETIRED: &[(&str, &str)] = &[
+    ("virus/aveclient", "the product is gone; use a scanner that lives"),
+    ("virus/bitdefender", "the product is gone; use a scanner that lives"),
+    ("virus/hbedv", "the product is gone; use a scanner that lives"),
+    ("virus/kavscanner", "the product is gone; use a scanner that lives"),
+    ("virus/klez_filter", "the worm is gone; any scanner knows it"),
+    ("virus/sophie", "the product is gone; use a scanner that lives"),
+    ("virus/uvscan", "the product is gone; use a scanner that lives"),
+    ("virus/check_for_hi_virus", "the worm is gone; any scanner knows it"),
+    ("domainkeys", "DomainKeys was replaced by DKIM (RFC 6376)"),
+    ("auth/authnull", "accepted every password; qpsmtpd removed it too"),
+    ("logging/apache", "postern does not run inside Apache"),
+    ("logging/connection_id", "qpsmtpd never supported it; every line here has the session's id"),
+    ("logging/transaction_id", "qpsmtpd never supported it; every line here has the session's id"),
+];
+
+/// A configuration directory as read, and what its lines name.
+pub struct Setup {
+    /// The directory.
+    pub dir: Rc<ConfigDir>,
+    /// The core's settings.
+    pub core: Core,
+    /// The chain's lines.
+    pub lines: Vec<ChainLine>,
+    /// The lines of `config/logging`.
+    pub logging: Vec<ChainLine>,
+    plugins_dir: Option<PathBuf>,
+    extra: &'static [&'static Entry],
+}
+
+/// A line's plugin, or why it has none.
+pub enum Found {
+    /// This one.
+    Entry(&'static Entry),
+    /// Retired on purpose, for this reason.
+    Retired(&'static str),
+    /// We have no such plugin; this is the nearest name.
+    Unknown(Option<&'static str>),
+}
+
+/// Reads a configuration directory.
+///
+/// # Errors
+/// Every fault of it.
+pub fn read(options: &Options, extra: &'static [&'static Entry]) -> Result<Setup, Vec<ConfigError>> {
+    let env = |name: &str| std::env::var_os(name);
+    let path = config::find(options.config.as_deref(), &env);
+    let dir = Rc::new(ConfigDir::open(&path).map_err(|error| vec![error])?);
+    let plugins_dir = config::find_plugins_dir(options.plugins_dir.as_deref(), &dir);
+    let mut errors = Vec::new();
+    let mut keep = |more: Vec<ConfigError>| errors.extend(more);
+    let core = Core::read(&dir, &env).map_err(&mut keep).ok();
+    let lines = config::read_chain(&dir, options.chain.as_deref()).map_err(&mut keep).unwrap_or_default();
+    let logging = config::read_lines(&dir, "logging").map_err(&mut keep).ok().flatten().unwrap_or_default();
+    match core {
+        Some(core) if errors.is_empty() => Ok(Setup { dir, core, lines, logging, plugins_dir, extra }),
+        _ => Err(errors),
+    }
+}
+
+impl Setup {
+    /// Every plugin there is: the registry's, the backends, and those of the program that embeds us.
+    pub fn catalogue(&self) -> impl Iterator<Item = &'static Entry> {
+        catalogue().chain(self.extra.iter().copied())
+    }
+
+    /// The plugin that a line names.
+    pub fn find(&self, name: &str) -> Found {
+        let named = |entry: &&Entry| {
+            same_name(entry.name, name) || entry.aliases.iter().any(|alias| same_name(alias, name))
+        };
+        if let Some(entry) = self.catalogue().find(named) {
+            return Found::Entry(entry);
+        }
+        if name.starts_with("async/") {
+            return Found::Retired("postern has no asynchronous plugins; use the one without async/");
+        }
+        match RETIRED.iter().find(|(retired, _)| same_name(retired, name)) {
+            Some((_, reason)) => Found::Retired(reason),
+            None => Found::Unknown(config::nearest(
+                name,
+                self.catalogue().flat_map(|entry| std::iter::once(entry.name).chain(entry.aliases.iter().copied())),
+            )),
+        }
+    }
+
+    /// Builds the chain, and the sinks that `config/logging` (or a logging line of the chain) names.
+    ///
+    /// # Errors
+    /// Every fault of every line.
+    pub fn build(&self, world: &World) -> Result<(Vec<Link>, Vec<Link>), Vec<ConfigError>> {
+        let (mut chain, mut loggers, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for line in self.lines.iter().chain(&self.logging) {
+            match self.link(line, world) {
+                Ok(Some(link)) if link.hooks == HookSet::of(&[Hook::Logging]) => loggers.push(link),
+                Ok(Some(link)) => chain.push(link),
+                Ok(None) => {}
+                Err(error) => errors.extend(error.all()),
+            }
+        }
+        if errors.is_empty() { Ok((chain, loggers)) } else { Err(errors) }
+    }
+
+    /// Builds one line's plugin. `None`: retired.
+    fn link(&self, line: &ChainLine, world: &World) -> Result<Option<Link>, ConfigError> {
+        let entry = match self.find(&line.name) {
+            Found::Entry(entry) => entry,
+            Found::Retired(reason) => {
+                tracing::warn!("{} line {}: {}: skip, {reason}", line.file.display(), line.line, line.label());
+                return Ok(None);
+            }
+            Found::Unknown(nearest) => return Err(line.error(unknown(&line.name, nearest))),
+        };
+        let file = match &self.plugins_dir {
+            Some(dir) => config::plugin_file(dir, entry.name, line.instance)?,
+            None => None,
+        };
+        let mut settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
+        let standard = standard(&mut settings, entry)?;
+        let plugin = (entry.build)(settings, world)?;
+        let name = match line.instance {
+            Some(instance) => format!("{}:{instance}", entry.name),
+            None => entry.name.to_owned(),
+        };
+        Ok(Some(Link {
+            name: name.into(),
+            origin: format!("{} line {}", self.shown(&line.file), line.line).into(),
+            hooks: HookSet::of(entry.hooks),
+            spares_immune: entry.spares_immune,
+            standard,
+            plugin,
+            broken: false,
+        }))
+    }
+
+    /// A file's path as the record shows it: from the configuration directory's name on.
+    fn shown(&self, file: &std::path::Path) -> String {
+        let inside = self.dir.path().parent().and_then(|above| file.strip_prefix(above).ok());
+        inside.unwrap_or(file).display().to_string()
+    }
+}
+
+/// Every plugin of postern's own.
+pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
+    plugins::ENTRIES.iter().chain(queue::ENTRIES).copied()
+}
+
+fn unknown(name: &str, nearest: Option<&str>) -> String {
+    let perl = if name.contains("::") { " (a Perl module cannot be run here)" } else { "" };
+    match nearest {
+        Some(nearest) => format!("there is no plugin \"{name}\"{perl} (did you mean \"{nearest}\"?)"),
+        None => format!("there is no plugin \"{name}\"{perl}"),
+    }
+}
+
+/// What every line may say, whatever its plugin (DESIGN §4).
+fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigError> {
+    let mut standard = Standard { on_error: entry.on_error, ..Standard::default() };
+    if entry.kind == Kind::Queue {
+        // The hand-over has its own limits: the backend's `timeout` and `deadline`.
+        standard.budget = std::time::Duration::from_secs(3600);
+    }
+    if let Some((observe, _)) = settings.take::<bool>("observe")? {
+        standard.observe = observe;
+    }
+    if let Some((on_error, _)) = settings.take::<OnError>("on_error")? {
+        standard.on_error = on_error;
+    }
+    if let Some((budget_s, origin)) = settings.take::<u64>("budget")? {
+        if budget_s == 0 {
+            return Err(origin.error("budget 0 leaves no time at all").of_plugin(settings.plugin()));
+        }
+        standard.budget = std::time::Duration::from_secs(budget_s);
+    }
+    Ok(standard)
+}
+
+/// The loggers as the log's sinks.
+pub fn sinks(loggers: Vec<Link>) -> Vec<Sink> {
+    let sink = |mut link: Link| -> Sink {
+        Box::new(move |line: &Line<'_>| {
+            link.plugin.logging(line).map_err(|trouble| format!("{}: error, {trouble}", link.name))
+        })
+    };
+    loggers.into_iter().map(sink).collect()
+}
