@@ -583,10 +583,9 @@ mod tests {
         #[test]
         fn every_mailbox_of_the_grammar_is_read(
             local_part in r#"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,9}(\.[a-zé]{1,9}){0,2}|"([ !#-\[\]-~é]|\\[ -~]){0,14}""#,
-            domain in r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?(\.[a-z]{1,9}){0,3}|\[(25[0-5]|1?[0-9]{1,2})(\.[1-9][0-9]?){3}\]",
+            // No `--`, which may look like an A-label, and no leading zeros: these are judged by more than the grammar.
+            domain in r"[A-Za-z0-9]{1,5}(-[a-z0-9]{1,4}){0,3}(\.[a-z]{1,9}){0,3}|\[(25[0-5]|1?[1-9]?[0-9])(\.[1-9][0-9]?){3}\]",
         ) {
-            // `--` may look like an A-label, which is judged by more than the grammar; std takes no leading zero.
-            prop_assume!(!domain.contains("--") && !domain.contains("[0") && !domain.contains("[10"));
             let text = format!("{local_part}@{domain}");
             prop_assert!(Mailbox::parse(&text).is_ok(), "{}", text);
         }
