@@ -316,3 +316,233 @@ impl Files<'_> {
         notes
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::known::known;
+    use super::super::testing::Scratch;
+    use super::*;
+
+    fn read(scratch: &Scratch) -> Result<Core, Vec<String>> {
+        let env = |name: &str| (name == "TMPDIR").then(|| "/big/tmp".into());
+        let texts =
+            |errors: Vec<ConfigError>| errors.iter().map(|error| scratch.cut(error)).collect();
+        Core::read(&scratch.open(), &env).map_err(texts)
+    }
+
+    #[test]
+    fn defaults() {
+        let core = read(&Scratch::new(&[("databytes", "# none\n")])).unwrap();
+        let want = Core {
+            me: hostname(),
+            auth_results_id: Some(hostname()),
+            greeting: None,
+            databytes: None,
+            size_threshold: 65_536,
+            spool_dir: PathBuf::from("/big/tmp"),
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(300),
+            message_time: Duration::from_secs(1_800),
+            session_time: Duration::from_secs(7_200),
+            errors_max: 20,
+            commands_max: 10_000,
+            recipients_max: 1_000,
+            header_octets_max: 1_048_576,
+            content_line_octets_max: None,
+            command_line_octets_max: 2_048,
+            bare_newline: BareNewline::Refuse,
+            nul: Nul::Refuse,
+            umask: 0o077,
+            user: None,
+            log_format: LogFormat::Human,
+            loglevel: None,
+            notes: Vec::new(),
+        };
+        assert_eq!(core, want);
+        assert!(is_word(&core.me));
+        let core = Core::read(&Scratch::new(&[]).open(), &|_| None).unwrap();
+        assert_eq!(core.spool_dir, PathBuf::from("/tmp"));
+    }
+
+    #[test]
+    fn values() {
+        type Same = fn(&Core) -> bool;
+        let cases: [(&str, &str, Same); 24] = [
+            ("me", "mx.example", |core| {
+                core.me == "mx.example" && core.auth_results_id.as_deref() == Some("mx.example")
+            }),
+            ("me-auth-results", "none", |core| {
+                core.auth_results_id.is_none()
+            }),
+            ("me-auth-results", "id.example", |core| {
+                core.auth_results_id.as_deref() == Some("id.example")
+            }),
+            ("smtpgreeting", "mx.example no spam", |core| {
+                core.greeting.as_deref() == Some("mx.example no spam")
+            }),
+            ("databytes", "0", |core| core.databytes.is_none()),
+            ("databytes", "None", |core| core.databytes.is_none()),
+            ("databytes", "26214400\r", |core| {
+                core.databytes == Some(26_214_400)
+            }),
+            ("databytes", "18446744073709551615", |core| {
+                core.databytes == Some(u64::MAX)
+            }),
+            ("size_threshold", "0", |core| core.size_threshold == 0),
+            ("spool_dir", "spool", |core| {
+                core.spool_dir.is_absolute() && core.spool_dir.ends_with("spool")
+            }),
+            ("spool_dir", "/var/spool/qpsmtpd", |core| {
+                core.spool_dir == *"/var/spool/qpsmtpd"
+            }),
+            ("spool_perms", "0700", |core| {
+                core.notes.len() == 1 && core.notes[0].contains("spool_perms line 1: no effect")
+            }),
+            ("timeout", "1200", |core| {
+                core.command_timeout.as_secs() == 1200 && core.data_timeout.as_secs() == 1200
+            }),
+            ("timeoutsmtpd", "60", |core| {
+                core.command_timeout.as_secs() == 60 && core.data_timeout.as_secs() == 300
+            }),
+            ("recipients_max", "100", |core| core.recipients_max == 100),
+            ("content_line_octets_max", "1000", |core| {
+                core.content_line_octets_max == Some(1000)
+            }),
+            ("command_line_octets_max", "512", |core| {
+                core.command_line_octets_max == 512
+            }),
+            ("bare_newline", "Normalise", |core| {
+                core.bare_newline == BareNewline::Normalise
+            }),
+            ("nul", "accept", |core| core.nul == Nul::Accept),
+            ("umask", "022", |core| core.umask == 0o022),
+            ("user", "smtpd", |core| {
+                core.user.as_deref() == Some("smtpd")
+            }),
+            ("log_format", "json", |core| {
+                core.log_format == LogFormat::Json
+            }),
+            ("loglevel", "6", |core| core.loglevel == Some(6)),
+            ("loglevel", "LOGINFO", |core| core.loglevel == Some(6)),
+        ];
+        for (name, text, same) in cases {
+            let core = read(&Scratch::new(&[(name, &format!("{text}\n# comment\n"))])).unwrap();
+            assert!(same(&core), "{name} {text:?}: {core:?}");
+            assert!(known(name).is_some(), "{name} is not among the known files");
+        }
+    }
+
+    #[test]
+    fn faults() {
+        let cases = [
+            (
+                "databytes",
+                "10M",
+                "\"10M\" is not a whole number of octets, or none",
+            ),
+            (
+                "databytes",
+                "-1",
+                "\"-1\" is not a whole number of octets, or none",
+            ),
+            ("timeout", "300 # s", "\"300 # s\" is not a whole number"),
+            (
+                "timeout",
+                "0",
+                "\"0\" is not a whole number between 1 and 86400",
+            ),
+            (
+                "timeoutsmtpd",
+                "86401",
+                "\"86401\" is not a whole number between 1 and 86400",
+            ),
+            (
+                "recipients_max",
+                "99",
+                "\"99\" is not a whole number between 100 and 1000000",
+            ),
+            (
+                "command_line_octets_max",
+                "511",
+                "\"511\" is not a whole number between 512 and 1048576",
+            ),
+            (
+                "me",
+                "mx example",
+                "\"mx example\" is not a single word of at most 255 octets",
+            ),
+            (
+                "smtpgreeting",
+                "a\u{7}b",
+                "\"a\\u{7}b\" is not printable text of at most 400 octets",
+            ),
+            (
+                "spool_dir",
+                "~/tmp",
+                "\"~/tmp\": ~ is not expanded, write the path in full",
+            ),
+            (
+                "spool_perms",
+                "rwx",
+                "\"rwx\" is not an octal number up to 777",
+            ),
+            ("umask", "088", "\"088\" is not an octal number up to 777"),
+            ("umask", "+22", "\"+22\" is not an octal number up to 777"),
+            ("umask", "7777", "\"7777\" is not an octal number up to 777"),
+            (
+                "bare_newline",
+                "normalize",
+                "\"normalize\" is not refuse or normalise",
+            ),
+            ("log_format", "xml", "\"xml\" is not human or json"),
+            (
+                "loglevel",
+                "8",
+                "\"8\" is not a log level, 0 to 7 or a name from EMERG to DEBUG",
+            ),
+        ];
+        for (name, text, want) in cases {
+            let scratch = Scratch::new(&[(name, &format!("\n{text}\n"))]);
+            assert_eq!(
+                read(&scratch).unwrap_err(),
+                [format!("DIR/{name} line 2: {want}")]
+            );
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let scratch = Scratch::new(&[
+            ("me/x", ""),
+            ("timeout", "x"),
+            ("nul", "x"),
+            ("umask", "9"),
+            ("user", "a b"),
+        ]);
+        let errors = read(&scratch).unwrap_err();
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert_eq!(
+            errors[0],
+            "DIR/me: cannot be read: Is a directory (os error 21)"
+        );
+    }
+
+    #[test]
+    fn log_levels() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("logdebug", Some(7)),
+            ("LOGWARN", Some(4)),
+            ("ERROR", Some(3)),
+            ("8", None),
+            ("256", None),
+            ("-1", None),
+            ("LOG", None),
+            ("", None),
+        ] {
+            assert_eq!(loglevel(text), want, "{text:?}");
+        }
+    }
+}
