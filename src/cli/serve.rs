@@ -25,17 +25,17 @@ use crate::world::{Random, World};
 const LEVEL_DEFAULT: Level = Level::Info;
 
 /// Serves, and says how it went: 0 done, 100 the configuration is wrong, 111 a passing trouble.
-pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> ExitCode {
+pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
-    let Ok(transport) = Descriptors::standard() else { return ExitCode::from(TROUBLE) };
+    let Ok(transport) = Descriptors::standard() else { return TROUBLE };
     if let Err(error) = prepare() {
         tracing::error!("cannot start: {error}");
         return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
         Ok(ready) => match ready.run(transport) {
-            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => ExitCode::SUCCESS,
-            Ended::Lost | Ended::TimedOut | Ended::Terminated => ExitCode::from(TROUBLE),
+            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => 0,
+            Ended::Lost | Ended::TimedOut | Ended::Terminated => TROUBLE,
         },
         Err(faults) => {
             for fault in &faults {
@@ -60,7 +60,7 @@ pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
     tracing::error!("{error}");
     match Descriptors::standard() {
-        Ok(transport) => refuse(transport, "configuration fault", WRONG),
+        Ok(transport) => ExitCode::from(refuse(transport, "configuration fault", WRONG)),
         Err(_) => ExitCode::from(WRONG),
     }
 }
@@ -125,13 +125,13 @@ fn drop_root(user: Option<&str>) -> Result<(), String> {
 }
 
 /// 421 instead of the greeting.
-fn refuse(transport: &mut dyn Transport, text: &str, status: u8) -> ExitCode {
+fn refuse(transport: &mut dyn Transport, text: &str, status: u8) -> u8 {
     let reply = Reply::new(421, Some(Enhanced(4, 3, 5)), format!("{text}, try again later"));
     let mut octets = Vec::new();
     reply.write_to(&mut octets, false);
     let _ = transport.write(&octets, Instant::now() + Duration::from_secs(10));
     transport.close(true);
-    ExitCode::from(status)
+    status
 }
 
 /// Thirteen letters and digits: seconds, then chance. Sorts by time.

@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+
 use super::error::{ConfigError, Fault};
 
 /// A whole file as text.
@@ -54,7 +57,9 @@ static BUFFER: Mutex<[u8; 16 << 10]> = Mutex::new([0; 16 << 10]);
 /// A whole file. Most cost one read: a regular file gives less than was asked only at its end. (Pipes and the like do not;
 /// they are not what a configuration is made of.)
 fn read_octets(path: &Path, octets_max: usize) -> Result<Vec<u8>, Fault> {
-    let mut file = File::open(path)?;
+    // openat() and not open(): musl's open() sets close-on-exec twice.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(AT_FDCWD, path, flags, Mode::empty()).map_err(io::Error::from)?);
     // Whatever it holds is overwritten, so another reader's panic does no harm.
     let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
     let mut octets = Vec::new();

@@ -5,17 +5,15 @@
 mod fallback;
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
-use std::io;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::{Event, Metadata, Subscriber, span};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::record::LINE_OCTETS_MAX;
+use crate::smtp::escape::safe;
 
 pub use fallback::{Fallback, connect, syslog, write_stderr};
 
@@ -123,13 +121,8 @@ thread_local! {
 pub fn begin(level: Level, stderr_is_ours: bool) {
     let fallback = Fallback::new(stderr_is_ours);
     LOG.with(|log| *log.borrow_mut() = Some(Log { sinks: Vec::new(), fallback, level }));
-    let subscriber = tracing_subscriber::fmt()
-        .event_format(TextOnly)
-        .with_max_level(LevelFilter::DEBUG)
-        .with_writer(ToSinks)
-        .finish();
     // A second call finds one set: tests in one process.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(ToSinks.with_subscriber(Ground));
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }
 
@@ -173,68 +166,56 @@ fn write(line: &Line<'_>) {
     });
 }
 
-/// The event's message and nothing else: sinks add time and process as they need.
-struct TextOnly;
-
-impl<S, N> FormatEvent<S, N> for TextOnly
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        struct Message<'a, 'w>(&'a mut Writer<'w>);
-        impl Visit for Message<'_, '_> {
-            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                if field.name() == "message" {
-                    let _ = write!(self.0, "{value:?}");
-                }
-            }
-        }
-        event.record(&mut Message(&mut writer));
-        Ok(())
-    }
-}
-
+/// Takes tracing's events. No registry of spans stands behind it: nobody here opens one, and it would cost more than the
+/// rest of a short session.
 struct ToSinks;
-struct OneLine {
-    level: Level,
-    record: bool,
-}
 
-impl<'a> MakeWriter<'a> for ToSinks {
-    type Writer = OneLine;
-
-    fn make_writer(&'a self) -> OneLine {
-        OneLine { level: Level::Info, record: false }
-    }
-
-    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> OneLine {
-        let level = match *meta.level() {
+impl<S: Subscriber> Layer<S> for ToSinks {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = String::new();
+        event.record(&mut Message(&mut text));
+        let metadata = event.metadata();
+        let level = match *metadata.level() {
             tracing::Level::ERROR => Level::Error,
             tracing::Level::WARN => Level::Warning,
             tracing::Level::INFO => Level::Info,
             _ => Level::Debug,
         };
-        OneLine { level, record: meta.target() == RECORD }
+        if metadata.target() == RECORD {
+            return write(&Line { level, text: &text, record: true });
+        }
+        let text = PREFIX.with(|prefix| format!("{}{text}", prefix.borrow()));
+        let text = safe(&text, LINE_OCTETS_MAX - 64);
+        write(&Line { level, text: &text, record: false });
     }
 }
 
-impl io::Write for OneLine {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(octets);
-        if self.record {
-            write(&Line { level: self.level, text: text.trim_end(), record: true });
-        } else {
-            let text = PREFIX.with(|prefix| format!("{}{}", prefix.borrow(), text.trim_end()));
-            let text = crate::smtp::escape::safe(&text, crate::record::LINE_OCTETS_MAX - 64);
-            write(&Line { level: self.level, text: &text, record: false });
-        }
-        Ok(octets.len())
-    }
+/// The event's message and nothing else: sinks add time and process as they need.
+struct Message<'a>(&'a mut String);
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
     }
+}
+
+/// Below the layer: a subscriber that takes every event and does nothing with it.
+struct Ground;
+
+impl Subscriber for Ground {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::DEBUG
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
 }
 
 #[cfg(test)]

@@ -137,8 +137,10 @@ impl<'a> Session<'a> {
         self.chain.disconnect(&End { session: &self.facts });
         self.collect_decisions();
         self.report_connection(ended);
-        // After QUIT the client closes; whoever is hung up on may still be sending.
-        self.transport.close(!matches!(ended, Ended::EndOfInput | Ended::Lost));
+        // After QUIT nothing more comes (RFC 5321 §4.1.1.10); whoever is hung up on may still be sending.
+        let quiet = matches!(ended, Ended::EndOfInput | Ended::Lost)
+            || (ended == Ended::Quit && self.input.unread().is_empty());
+        self.transport.close(!quiet);
         ended
     }
 
@@ -164,6 +166,8 @@ impl<'a> Session<'a> {
             };
             let step = match command {
                 Ok(command) => self.step(state, command),
+                // Nobody knows how many octets follow it, and they must not be taken for commands.
+                Err(error) if is_bdat(&said) => Step::Close(error.into(), Ended::Limit),
                 Err(error) => Step::Go(error.into(), state),
             };
             match step {
@@ -301,6 +305,11 @@ impl<'a> Session<'a> {
         self.told.clear();
         self.chain.reset_transaction(&End { session: &self.facts });
     }
+}
+
+/// Whether a line that could not be parsed was meant to announce a chunk.
+fn is_bdat(line: &str) -> bool {
+    line.trim_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case("BDAT"))
 }
 
 /// The line to the client as plugins may use it.
