@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::normal::{difference, readable};
 use super::room::Room;
 
 /// One message that the stand-in took.
@@ -123,7 +124,7 @@ pub fn trace_before<'a>(stored: &'a [u8], sent: &[u8]) -> &'a str {
     let Some(trace) = stored.strip_suffix(sent) else {
         panic!(
             "what is stored is not what was sent:\n{}",
-            super::normal::difference(sent, stored)
+            difference(&readable(sent), &readable(stored))
         );
     };
     let trace = std::str::from_utf8(trace).unwrap();
