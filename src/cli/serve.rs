@@ -36,6 +36,7 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
         // However it ended, the session was served: what a client does is no trouble of ours.
         Ok(ready) => {
             ready.run(transport);
+            log::end();
             0
         }
         Err(faults) => {
@@ -93,7 +94,7 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     log::attach(level, setup::sinks(loggers));
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
-    log::prefix(&format!("[{id}] "));
+    log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
