@@ -2,6 +2,7 @@
 //!
 //! Whatever is wrong with the content is remembered and told after its real end, so that nothing in it can be taken for a command.
 
+use std::io::ErrorKind;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::replies;
@@ -105,7 +106,7 @@ impl Session<'_> {
     fn read_more(&mut self, until: Instant) -> Result<(), Fault> {
         let patience = self.world.clock.instant() + self.core.data_timeout;
         match self.input.fill(self.transport, until.min(patience))? {
-            0 => Err(Fault::Lost(std::io::ErrorKind::UnexpectedEof.into())),
+            0 => Err(Fault::Lost(ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
         }
     }
@@ -151,7 +152,8 @@ impl Session<'_> {
             Some(replies::content_line_too_long(line_max, id))
         } else if let Err(error) = spooled {
             tracing::error!("spool: error, {error}");
-            Some(replies::spool_trouble(error.kind() == std::io::ErrorKind::StorageFull, id))
+            let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+            Some(replies::spool_trouble(full, id))
         } else {
             None
         };
