@@ -132,7 +132,7 @@ impl Core {
             header_octets_max: files.number("header_octets_max", 1 << 20, 1_000, 1 << 30),
             content_line_octets_max: Some(files.number("content_line_octets_max", 0, 0, 1 << 30))
                 .filter(|max| *max > 0),
-            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 20)
+            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 16)
                 as usize,
             bare_newline: files.choice(
                 "bare_newline",
