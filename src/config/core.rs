@@ -105,6 +105,18 @@ impl Core {
 
     /// The same, but `ask` is asked for each setting by its name before the file is (qpsmtpd's `config` hook).
     pub fn read_asking(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> Result<Self, Vec<ConfigError>> {
+        match Self::collect(dir, env, ask) {
+            (core, faults) if faults.is_empty() => Ok(core),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// Reads them all, for `check`: what is at fault has its default.
+    pub fn survey(dir: &ConfigDir, env: Env<'_>) -> (Self, Vec<ConfigError>) {
+        Self::collect(dir, env, &mut |_| None)
+    }
+
+    fn collect(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> (Self, Vec<ConfigError>) {
         let mut files = Files {
             dir,
             ask,
@@ -153,11 +165,7 @@ impl Core {
             me,
             auth_results_id,
         };
-        if files.faults.is_empty() {
-            Ok(core)
-        } else {
-            Err(files.faults)
-        }
+        (core, files.faults)
     }
 }
 
