@@ -370,3 +370,244 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     };
     address.parse().ok().map(|ip: IpAddr| ip.to_canonical())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::os::unix::ffi::OsStringExt;
+
+    /// A descriptor 0 with given answers, which counts how often it is asked.
+    struct Fake {
+        peer: Peer,
+        local: Option<&'static str>,
+        stderr_was_client: bool,
+        asked: Cell<u32>,
+    }
+
+    impl Ends for Fake {
+        fn peer(&self) -> Peer {
+            self.asked.set(self.asked.get() + 1);
+            self.peer
+        }
+        fn local(&self) -> Option<SocketAddr> {
+            self.asked.set(self.asked.get() + 1);
+            self.local.map(|text| text.parse().expect("an address"))
+        }
+        fn stderr_was_client(&self) -> bool {
+            self.stderr_was_client
+        }
+    }
+
+    fn pipe() -> Fake {
+        Fake {
+            peer: Peer::NoSocket,
+            local: None,
+            stderr_was_client: false,
+            asked: Cell::new(0),
+        }
+    }
+
+    fn socket(peer: &str) -> Fake {
+        let peer = Peer::Address(peer.parse().expect("an address"));
+        Fake {
+            peer,
+            local: Some("[::ffff:192.0.2.25]:25"),
+            ..pipe()
+        }
+    }
+
+    fn gone() -> Fake {
+        Fake {
+            peer: Peer::Unknown,
+            ..pipe()
+        }
+    }
+
+    fn read(env: &[(&str, &str)], ends: &Fake) -> Connection {
+        let lookup = |name: &str| {
+            let found = env.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Connection::from_environment(&lookup, ends)
+    }
+
+    /// launcher, ip and port of the far end, of the near end, number of notes.
+    fn summary(connection: &Connection) -> String {
+        fn show<T: ToString>(value: Option<T>) -> String {
+            value.map_or("-".to_owned(), |value| value.to_string())
+        }
+        format!(
+            "{:?} {} {} {} {} {}",
+            connection.launcher,
+            show(connection.remote_ip),
+            show(connection.remote_port),
+            show(connection.local_ip),
+            show(connection.local_port),
+            connection.notes.len()
+        )
+    }
+
+    #[test]
+    fn far_and_near_end_by_launcher() {
+        let proxy = || socket("127.0.0.1:999");
+        #[rustfmt::skip]
+        let table: Vec<(&[(&str, &str)], Fake, &str)> = vec![
+            // What a launcher says and we cannot read is unknown, and the socket is not believed instead.
+            (&[("TCPREMOTEIP", "")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "unknown")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "192.0.2.256")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "192.0.2.1 ")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "010.0.0.1")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "1.2.3.4%eth0")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("TCPREMOTEIP", "[2001:db8::1]")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
+            (&[("REMOTE_ADDR", "/run/client.sock")], gone(), "Systemd - - - - 1"),
+            (&[("TCPREMOTEIP", "192.0.2.1"), ("TCPREMOTEPORT", "65536")], pipe(), "Ucspi 192.0.2.1 - - - 1"),
+            // tcpserver, tcpsvd with a service's name, s6 with a wildcard.
+            (&[("PROTO", "TCP"), ("TCPREMOTEIP", "192.0.2.1"), ("TCPREMOTEPORT", "1025"), ("TCPLOCALIP", "192.0.2.9"),
+               ("TCPLOCALPORT", "587")], proxy(), "Ucspi 192.0.2.1 1025 192.0.2.9 587 0"),
+            (&[("TCPREMOTEIP", "192.0.2.1"), ("TCPLOCALIP", "192.0.2.9"), ("TCPLOCALPORT", "smtp")], proxy(),
+               "Ucspi 192.0.2.1 - 192.0.2.9 25 0"),
+            (&[("TCPREMOTEIP", "2001:DB8::1"), ("TCPLOCALIP", "::"), ("TCPLOCALPORT", "25")], proxy(),
+               "Ucspi 2001:db8::1 - 192.0.2.25 25 0"),
+            // Behind a wrapper with pipes only the environment counts.
+            (&[("TCPREMOTEIP", "192.0.2.1")], pipe(), "Ucspi 192.0.2.1 - - - 0"),
+            // Other prefixes; an IPv4-mapped address in both spellings.
+            (&[("PROTO", "SSL"), ("SSLREMOTEIP", "192.0.2.1"), ("SSLREMOTEPORT", "7")], pipe(), "Ucspi 192.0.2.1 7 - - 0"),
+            (&[("PROTO", "TCP6"), ("TCP6REMOTEIP", "::ffff:192.0.2.1")], pipe(), "Ucspi 192.0.2.1 - - - 0"),
+            (&[("TCP6REMOTEIP", "::ffff:c000:0201")], pipe(), "Ucspi 192.0.2.1 - - - 0"),
+            (&[("PROTO", "TCP6"), ("TCPREMOTEIP", "192.0.2.1"), ("TCP6REMOTEIP", "::1")], pipe(), "Ucspi 192.0.2.1 - - - 0"),
+            (&[("PROTO", "LD_"), ("LD_REMOTEIP", "192.0.2.1")], pipe(), "Pipe - - - - 1"),
+            (&[("PROTO", ""), ("REMOTEIP", "192.0.2.1")], pipe(), "Pipe - - - - 1"),
+            // s6-ipcserver: a local socket.
+            (&[("PROTO", "IPC"), ("IPCREMOTEEUID", "0")], gone(), "Socket - - - - 1"),
+            // systemd.
+            (&[("REMOTE_ADDR", "fe80::1%eth0"), ("REMOTE_PORT", "99")], socket("[fe80::1]:99"), "Systemd fe80::1 99 192.0.2.25 25 0"),
+            // xinetd: REMOTE_HOST is an address, or nothing of use.
+            (&[("REMOTE_HOST", "::ffff:192.0.2.1")], socket("[::ffff:192.0.2.1]:99"), "Xinetd 192.0.2.1 99 192.0.2.25 25 0"),
+            (&[("REMOTE_HOST", "192.0.2.1")], proxy(), "Xinetd 192.0.2.1 - 192.0.2.25 25 0"),
+            (&[("REMOTE_HOST", "mail.example")], socket("192.0.2.1:99"), "Socket 192.0.2.1 99 192.0.2.25 25 0"),
+            // No word from the launcher.
+            (&[], Fake { stderr_was_client: true, ..socket("192.0.2.1:99") }, "Inetd 192.0.2.1 99 192.0.2.25 25 0"),
+            (&[], socket("[::ffff:192.0.2.1]:99"), "Socket 192.0.2.1 99 192.0.2.25 25 0"),
+            (&[], gone(), "Socket - - - - 1"),
+            (&[], pipe(), "Pipe - - - - 1"),
+        ];
+        for (env, ends, expected) in table {
+            assert_eq!(summary(&read(env, &ends)), expected, "{env:?}");
+        }
+        let long = read(&[("TCPREMOTEIP", &"9".repeat(100_000))], &pipe());
+        assert!(
+            long.notes.iter().all(|note| note.len() < 200),
+            "a note is for a log line"
+        );
+    }
+
+    #[test]
+    fn a_full_environment_costs_no_system_call() {
+        let ends = socket("192.0.2.7:1");
+        let names = ["TCPREMOTEIP", "TCPLOCALIP"].map(|name| (name, "192.0.2.1"));
+        let ports = ["TCPREMOTEPORT", "TCPLOCALPORT"].map(|name| (name, "25"));
+        read(&[names, ports].concat(), &ends);
+        assert_eq!(ends.asked.get(), 0);
+    }
+
+    #[test]
+    fn names_are_made_harmless() {
+        let long = "a".repeat(1000);
+        #[rustfmt::skip]
+        let table = [
+            ("", None),
+            ("\r\n250 ok", Some("250ok")),
+            ("<script>.example", Some("script.example")),
+            ("a_b-c.example", Some("a_b-c.example")),
+            ("b\u{fc}cher.example", Some("bcher.example")),
+            (&long, Some(&long[..255])),
+        ];
+        for (text, expected) in table {
+            let env = [
+                ("TCPREMOTEIP", "192.0.2.1"),
+                ("TCPREMOTEHOST", text),
+                ("TCPLOCALHOST", text),
+            ];
+            let connection = read(&env, &pipe());
+            assert_eq!(connection.remote_host.as_deref(), expected);
+            assert_eq!(connection.local_host.as_deref(), expected);
+        }
+        let env = [
+            ("TCPREMOTEIP", "192.0.2.1"),
+            ("TCPREMOTEINFO", "user\r\n\u{1b}[31m 7"),
+        ];
+        assert_eq!(
+            read(&env, &pipe()).remote_info.as_deref(),
+            Some("user[31m 7")
+        );
+        // Not UTF-8 at all.
+        let env = |name: &str| match name {
+            "TCPREMOTEIP" | "TCPREMOTEHOST" | "RELAYCLIENT" => {
+                Some(OsString::from_vec(vec![0xff, b'1']))
+            }
+            _ => None,
+        };
+        let connection = Connection::from_environment(&env, &pipe());
+        assert_eq!((connection.remote_ip, connection.remote_host), (None, None));
+        assert_eq!(connection.relay_client, None);
+    }
+
+    #[test]
+    fn rules_of_the_administrator() {
+        const TCP: (&str, &str) = ("TCPREMOTEIP", "192.0.2.1");
+        #[rustfmt::skip]
+        let table: Vec<(&[(&str, &str)], Fake, Option<&str>, bool, usize)> = vec![
+            // Without an address nothing is granted, whatever the variables say.
+            (&[("RELAYCLIENT", "")], pipe(), None, false, 2),
+            (&[("RELAYCLIENT", ""), ("WHITELISTCLIENT", "1")], gone(), None, false, 2),
+            (&[("TCPREMOTEIP", "junk"), ("RELAYCLIENT", "@x")], pipe(), None, false, 2),
+            (&[("WHITELISTCLIENT", "")], pipe(), None, false, 2),
+            // Set but empty is set.
+            (&[TCP, ("RELAYCLIENT", "")], pipe(), Some(""), false, 0),
+            (&[TCP, ("RELAYCLIENT", "@relay.example")], pipe(), Some("@relay.example"), false, 0),
+            (&[TCP, ("WHITELISTCLIENT", "")], pipe(), None, true, 0),
+            (&[("RELAYCLIENT", "")], socket("192.0.2.1:9"), Some(""), false, 0),
+        ];
+        for (env, ends, relay, whitelist, notes) in table {
+            let connection = read(env, &ends);
+            assert_eq!(connection.relay_client.as_deref(), relay, "{env:?}");
+            assert_eq!(connection.whitelist_client, whitelist, "{env:?}");
+            assert_eq!(
+                connection.notes.len(),
+                notes,
+                "{env:?}: {:?}",
+                connection.notes
+            );
+        }
+        let others: [(&str, &str, Option<u64>); 5] = [
+            ("DATABYTES", "", None),
+            ("DATABYTES", "-1", None),
+            ("DATABYTES", "18446744073709551616", None),
+            ("DATABYTES", "0", Some(0)),
+            ("DATABYTES", "1000", Some(1000)),
+        ];
+        for (name, text, expected) in others {
+            let connection = read(&[TCP, (name, text)], &pipe());
+            assert_eq!(connection.databytes, expected, "{text}");
+            assert_eq!(connection.notes.is_empty(), expected.is_some(), "{text}");
+        }
+        assert_eq!(
+            read(&[TCP, ("RBLSMTPD", "")], &pipe()).rblsmtpd.as_deref(),
+            Some("")
+        );
+        assert_eq!(
+            read(&[TCP, ("TCPCONNNUM", "0")], &pipe()).connections_from_client,
+            Some(1)
+        );
+        assert_eq!(
+            read(&[TCP, ("TCPCONNNUM", "4294967295")], &pipe()).connections_from_client,
+            Some(1 << 32)
+        );
+        assert_eq!(
+            read(&[TCP, ("TCPCONCURRENCY", "3")], &pipe()).connections_from_client,
+            Some(3)
+        );
+    }
+}

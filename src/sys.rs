@@ -4,10 +4,11 @@
 //! `transport/` waits with the signals unblocked, `world/` starts programs, `hook/` guards its calls with the watchdog.
 #![allow(unsafe_code)]
 
+mod signals;
 pub mod wait;
 pub mod watchdog;
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{ManuallyDrop, zeroed};
 use std::net::TcpStream;
@@ -16,40 +17,19 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use libc::*;
-use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-static TERMINATED: AtomicBool = AtomicBool::new(false);
+pub use signals::{catch_signals, terminated};
 
-/// The signals that end a session. SIGHUP too: whoever closes a terminal or stops a launcher means it so.
-const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
-
-extern "C" fn on_ending(_: c_int) {
-    TERMINATED.store(true, SeqCst);
-}
-
-/// Sets handlers for SIGTERM, SIGINT and SIGHUP, and blocks the three. They are let in only inside a ppoll() with an empty
-/// mask, so that none can slip in between a look at the flag and the wait.
-pub fn catch_signals() -> io::Result<()> {
-    let set: SigSet = ENDING.into_iter().collect();
-    signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-    ENDING
-        .iter()
-        .try_for_each(|&of| handle(of, SigHandler::Handler(on_ending), SaFlags::empty()))
-}
-
-/// Whether one of these signals has come.
-pub fn terminated() -> bool {
-    TERMINATED.load(SeqCst)
-}
-
+/// For this room's handlers and the defaults only.
 fn handle(of: Signal, handler: SigHandler, flags: SaFlags) -> io::Result<()> {
-    // SAFETY: both handlers in this file touch only atomics and async-signal-safe calls.
-    unsafe { signal::sigaction(of, &SigAction::new(handler, flags, SigSet::empty())) }?;
+    // SAFETY: the handlers, both in this room, use only atomics and async-signal-safe calls.
+    unsafe { sigaction(of, &SigAction::new(handler, flags, SigSet::empty())) }?;
     Ok(())
 }
 
 /// Descriptors 0 and 1, for a look or a last word; their owner is whoever called [`client`].
-// SAFETY: 0 to 2 are open from before main (std sees to it) to the end: `transport/` replaces them, it never closes them.
+// SAFETY: 0 to 2 are open from before main (std sees to it) to the end: `transport/` never drops what it took.
 pub const INPUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(0) };
 /// See [`INPUT`].
 pub const OUTPUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };
@@ -72,88 +52,58 @@ pub fn client() -> Option<(OwnedFd, OwnedFd)> {
 pub fn random(buffer: &mut [u8]) -> bool {
     // SAFETY: pointer and length are one slice's. Up to 256 octets are never cut short nor interrupted.
     buffer.chunks_mut(256).all(|part| unsafe {
-        libc::getrandom(part.as_mut_ptr().cast(), part.len(), 0) == part.len() as isize
+        getrandom(part.as_mut_ptr().cast(), part.len(), 0) == part.len() as isize
     })
 }
 
 /// Ends the process at once, without destructors or buffers: for signal handlers.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: takes no pointer and does not return.
-    unsafe { libc::_exit(status) }
+    unsafe { _exit(status) }
 }
 
 /// Seconds that local time is ahead of UTC at a Unix time.
 pub fn utc_offset_s(unix: i64) -> i32 {
     // SAFETY: zeroes are a valid `tm`; localtime_r fills it, or returns null and leaves it.
-    let mut local: libc::tm = unsafe { zeroed() };
-    let time = unix as libc::time_t;
-    unsafe { libc::localtime_r(&time, &mut local) };
+    let mut local: tm = unsafe { zeroed() };
+    let time = unix as time_t;
+    unsafe { localtime_r(&time, &mut local) };
     local.tm_gmtoff as i32
 }
 
-/// What a child runs.
-pub struct Program<'a> {
-    /// The file; relative to `directory`.
-    pub path: &'a CStr,
-    /// argv, its first word included.
-    pub arguments: &'a [CString],
-    /// `NAME=value`; all there is.
-    pub environment: &'a [CString],
-    /// Where it starts; None for where we are.
-    pub directory: Option<&'a CStr>,
-    /// Its descriptors, filled in this order: (number, what it is a copy of; None for /dev/null).
-    pub descriptors: &'a [(RawFd, Option<RawFd>)],
-}
-
-/// Starts a program (no PATH search) in a process group of its own, with no signal blocked or ignored. Returns its id.
+/// Starts the program at `path` (no PATH search; from `directory` if given) in a process group of its own, with no signal
+/// blocked or ignored. `arguments` is all of argv, `environment` all the `NAME=value` there are. `descriptors` are filled in
+/// this order: (number, what it is a copy of; None for /dev/null). Returns the process id.
 /// posix_spawn (vfork inside) and not fork: a copy of our page tables costs a quarter more.
-pub fn spawn(program: &Program<'_>) -> io::Result<i32> {
-    let pointers = |strings: &[CString]| -> Vec<*mut c_char> {
-        strings
-            .iter()
-            .map(|s| s.as_ptr().cast_mut())
-            .chain([null_mut()])
-            .collect()
-    };
-    let (argv, envp) = (pointers(program.arguments), pointers(program.environment));
-    let defaults: SigSet = ENDING
-        .into_iter()
-        .chain([Signal::SIGPIPE, Signal::SIGALRM, Signal::SIGCHLD])
-        .collect();
-    let flags =
-        libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-    let mut pid = 0;
-    // SAFETY: both objects are initialised before use and destroyed after; all pointers outlive the call; the lists end in null.
+pub fn spawn(
+    path: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    directory: Option<&CStr>,
+    descriptors: &[(RawFd, Option<RawFd>)],
+) -> io::Result<i32> {
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    let (null, mut pid) = (c"/dev/null".as_ptr(), 0);
+    let flags = POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+    // SAFETY: both objects are initialised before use and destroyed after; the pointers outlive the calls; the lists end in null.
     let error = unsafe {
         let (mut files, mut how) = (zeroed(), zeroed());
         let mut error = posix_spawn_file_actions_init(&mut files) | posix_spawnattr_init(&mut how);
-        for &(to, from) in program.descriptors {
+        for &(to, from) in descriptors {
             error |= match from {
                 Some(from) => posix_spawn_file_actions_adddup2(&mut files, from, to),
-                None => posix_spawn_file_actions_addopen(
-                    &mut files,
-                    to,
-                    c"/dev/null".as_ptr(),
-                    libc::O_RDWR,
-                    0,
-                ),
+                None => posix_spawn_file_actions_addopen(&mut files, to, null, O_RDWR, 0),
             };
         }
-        if let Some(directory) = program.directory {
+        if let Some(directory) = directory {
             error |= posix_spawn_file_actions_addchdir_np(&mut files, directory.as_ptr());
         }
-        error |= posix_spawnattr_setflags(&mut how, flags as libc::c_short);
+        error |= posix_spawnattr_setflags(&mut how, flags as c_short);
         error |= posix_spawnattr_setsigmask(&mut how, SigSet::empty().as_ref());
-        error |= posix_spawnattr_setsigdefault(&mut how, defaults.as_ref());
+        error |= posix_spawnattr_setsigdefault(&mut how, signals::ours().as_ref());
         if error == 0 {
-            error = posix_spawn(
-                &mut pid,
-                program.path.as_ptr(),
-                &files,
-                &how,
-                argv.as_ptr(),
-                envp.as_ptr(),
-            );
+            let (argv, envp) = (argv.as_ptr(), envp.as_ptr());
+            error = posix_spawn(&mut pid, path.as_ptr(), &files, &how, argv, envp);
         }
         posix_spawn_file_actions_destroy(&mut files);
         posix_spawnattr_destroy(&mut how);
@@ -166,25 +116,26 @@ pub fn spawn(program: &Program<'_>) -> io::Result<i32> {
     }
 }
 
+fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr().cast_mut())
+        .chain([null_mut()])
+        .collect()
+}
+
 /// Before the first child: descriptors from 3 on that the launcher left open are not for children, and a launcher that ignores
 /// SIGCHLD (inherited over exec) would cost us their exit status.
 pub fn prepare_for_children() {
-    // SAFETY: only sets a flag on descriptors; kernels before 5.11 refuse, and then the launcher's descriptors stay as they were.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    // SAFETY: only sets a flag on descriptors. Kernels before 5.11 refuse; then the launcher's stay as they were.
+    unsafe { syscall(SYS_close_range, 3, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     let _ = handle(Signal::SIGCHLD, SigHandler::SigDfl, SaFlags::empty());
 }
 
 /// A descriptor that polls readable once the process has ended (Linux 5.3).
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: a non-negative result is a new descriptor that nobody owns.
-    match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
+    match unsafe { syscall(SYS_pidfd_open, pid, 0) } {
         -1 => Err(io::Error::last_os_error()),
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
     }

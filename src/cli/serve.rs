@@ -27,13 +27,13 @@ const LEVEL_DEFAULT: Level = Level::Info;
 /// Serves, and says how it went: 0 done, 100 the configuration is wrong, 111 a passing trouble.
 pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> ExitCode {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
-    let Ok(mut transport) = Descriptors::standard() else { return ExitCode::from(TROUBLE) };
+    let Ok(transport) = Descriptors::standard() else { return ExitCode::from(TROUBLE) };
     if let Err(error) = prepare() {
         tracing::error!("cannot start: {error}");
-        return refuse(&mut transport, "cannot start now", TROUBLE);
+        return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
-        Ok(ready) => match ready.run(&mut transport) {
+        Ok(ready) => match ready.run(transport) {
             Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => ExitCode::SUCCESS,
             Ended::Lost | Ended::TimedOut | Ended::Terminated => ExitCode::from(TROUBLE),
         },
@@ -41,7 +41,7 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> Exit
             for fault in &faults {
                 tracing::error!("{fault}");
             }
-            refuse(&mut transport, "configuration fault", WRONG)
+            refuse(transport, "configuration fault", WRONG)
         }
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
     tracing::error!("{error}");
     match Descriptors::standard() {
-        Ok(mut transport) => refuse(&mut transport, "configuration fault", WRONG),
+        Ok(transport) => refuse(transport, "configuration fault", WRONG),
         Err(_) => ExitCode::from(WRONG),
     }
 }

@@ -140,3 +140,141 @@ fn split_instance(label: &str) -> Result<(String, Option<u32>), Fault> {
         )),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::testing::Scratch;
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let cases: [(&str, &str, Option<u32>, &[&str]); 10] = [
+            ("rcpt_ok", "rcpt_ok", None, &[]),
+            (
+                "  dnsbl \t reject  naughty\r",
+                "dnsbl",
+                None,
+                &["reject", "naughty"],
+            ),
+            (
+                "queue/qmail-queue /var/qmail/bin/qmail-queue",
+                "queue/qmail-queue",
+                None,
+                &["/var/qmail/bin/qmail-queue"],
+            ),
+            ("dnsbl:0 timeout 5", "dnsbl", Some(0), &["timeout", "5"]),
+            ("auth/x:017", "auth/x", Some(17), &[]),
+            ("My::Module a", "My::Module", None, &["a"]),
+            ("My::Module:1", "My::Module:1", None, &[]),
+            ("loop 100 # hops", "loop", None, &["100", "#", "hops"]),
+            (
+                "footer \"two words\" \\",
+                "footer",
+                None,
+                &["\"two", "words\"", "\\"],
+            ),
+            (
+                "footer gr\u{fc}\u{df}e",
+                "footer",
+                None,
+                &["gr\u{fc}\u{df}e"],
+            ),
+        ];
+        for (text, name, instance, arguments) in cases {
+            let scratch = Scratch::new(&[("plugins", &format!("# c\n{text}\n"))]);
+            let lines = read_chain(&scratch.open(), None).unwrap();
+            let [line] = lines.as_slice() else {
+                panic!("{text:?}: {lines:?}")
+            };
+            assert_eq!(
+                (line.name.as_str(), line.instance, line.line),
+                (name, instance, 2),
+                "{text:?}"
+            );
+            assert_eq!(line.arguments, arguments, "{text:?}");
+            assert_eq!(line.looks_commented(), text.contains('#'));
+        }
+    }
+
+    #[test]
+    fn chains() {
+        let scratch = Scratch::new(&[
+            ("plugins", "rcpt_ok\n"),
+            ("plugins.submission", "relay only 1\n$include plugins\n"),
+            ("plugins.empty", "# nothing\n"),
+            ("logging", "logging/file loglevel LOGINFO /var/log/x\n"),
+        ]);
+        let dir = scratch.open();
+        let names = |chain| -> Result<Vec<String>, String> {
+            match read_chain(&dir, chain) {
+                Ok(lines) => Ok(lines.iter().map(ChainLine::label).collect()),
+                Err(errors) => Err(scratch.cut(&errors[0])),
+            }
+        };
+        assert_eq!(names(None).unwrap(), ["rcpt_ok"]);
+        assert_eq!(names(Some("submission")).unwrap(), ["relay", "rcpt_ok"]);
+        assert_eq!(names(Some("empty")).unwrap(), [""; 0]);
+        assert_eq!(
+            names(Some("other")).unwrap_err(),
+            "DIR/plugins.other: there is no such file"
+        );
+        assert_eq!(
+            names(Some("../x")).unwrap_err(),
+            "--chain \"../x\": not a name"
+        );
+        assert_eq!(names(Some("")).unwrap_err(), "--chain \"\": not a name");
+        assert_eq!(
+            read_lines(&dir, "logging").unwrap().unwrap()[0]
+                .arguments
+                .len(),
+            3
+        );
+        assert!(read_lines(&dir, "nowhere").unwrap().is_none());
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let text = "good\nname:\n:1\nname:x\na:1:2\nname:99999999999\nesc\u{1b}[0m\nbel x\u{7}\nname:+1\n\u{85}x\n";
+        let scratch = Scratch::new(&[("plugins", text)]);
+        let errors = read_chain(&scratch.open(), None).unwrap_err();
+        let errors: Vec<String> = errors.iter().map(|error| scratch.cut(error)).collect();
+        const NAME: &str = "is not a plugin's name, or a name, a colon and a number";
+        let want = [
+            format!("DIR/plugins line 2: \"name:\" {NAME}"),
+            format!("DIR/plugins line 3: \":1\" {NAME}"),
+            format!("DIR/plugins line 4: \"name:x\" {NAME}"),
+            format!("DIR/plugins line 5: \"a:1:2\" {NAME}"),
+            format!("DIR/plugins line 6: \"name:99999999999\" {NAME}"),
+            "DIR/plugins line 7: \"esc\\u{1b}[0m\": there is a control character in it".to_owned(),
+            "DIR/plugins line 8: \"bel x\\u{7}\": there is a control character in it".to_owned(),
+            format!("DIR/plugins line 9: \"name:+1\" {NAME}"),
+            "DIR/plugins line 10: \"\\u{85}x\": there is a control character in it".to_owned(),
+        ];
+        assert_eq!(errors, want);
+    }
+
+    #[test]
+    fn names_that_are_the_same() {
+        for (a, b, same) in [
+            ("", "", true),
+            ("queue/qmail-queue", "queue/qmail_queue", true),
+            ("a-b_c", "a_b-c", true),
+            ("Loop", "loop", false),
+            ("loop", "loops", false),
+            ("a.b", "a-b", false),
+        ] {
+            assert_eq!(same_name(a, b), same, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_plugin_and_line() {
+        let scratch = Scratch::new(&[("plugins", "\nloop:3 x\n")]);
+        let lines = read_chain(&scratch.open(), None).unwrap();
+        assert_eq!(
+            scratch.cut(&lines[0].error("no")),
+            "DIR/plugins line 2: loop:3: no"
+        );
+    }
+}

@@ -58,7 +58,7 @@ pub struct Core {
     pub user: Option<String>,
     /// `log_format`: for people or for programs.
     pub log_format: LogFormat,
-    /// `loglevel`: 0 (debug: emergencies only) to 7 (everything), as qpsmtpd counts; by number or name. None: the log's own.
+    /// `loglevel`: 0 (emergencies only) to 7 (everything), as qpsmtpd counts; by number or name. None: the log's own.
     pub loglevel: Option<u8>,
     /// What an administrator might want to know of settings that are read and have no effect here.
     pub notes: Vec<String>,

@@ -167,9 +167,7 @@ impl ConfigDir {
         let Some(path) = self.locate(&format!("{name}.cdb"))? else {
             return Ok(None);
         };
-        Cdb::open(&path)
-            .map(Some)
-            .map_err(|error| ConfigError::at(&path, 0, error))
+        Cdb::open(&path).map(Some)
     }
 
     /// A path from a setting: a relative one starts at the configuration directory, wherever the process was started.
@@ -359,4 +357,378 @@ fn plain_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::testing::Scratch;
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+
+    /// The lines of a list as `file:line text`, or the error, both with DIR for the directory.
+    fn list(scratch: &Scratch, dir: &ConfigDir, name: &str) -> Result<Vec<String>, String> {
+        let show = |entry: Entry| {
+            let file = entry
+                .file
+                .strip_prefix(scratch.path())
+                .unwrap()
+                .display()
+                .to_string();
+            format!("{file}:{} {}", entry.line, entry.text)
+        };
+        let entries = dir.list(name).map_err(|error| scratch.cut(&error))?;
+        Ok(entries.into_iter().map(show).collect())
+    }
+
+    #[test]
+    fn where_it_is() {
+        let cases: [(&[(&str, &str)], Option<&str>, &str); 6] = [
+            (&[], None, "/etc/postern"),
+            (
+                &[("POSTERN_CONFIG", ""), ("QPSMTPD_CONFIG", "")],
+                None,
+                "/etc/postern",
+            ),
+            (&[("QPSMTPD_CONFIG", "/q")], None, "/q"),
+            (
+                &[("POSTERN_CONFIG", "p"), ("QPSMTPD_CONFIG", "/q")],
+                None,
+                "p",
+            ),
+            (&[("POSTERN_CONFIG", "p")], Some("o"), "o"),
+            (&[], Some("o"), "o"),
+        ];
+        for (pairs, option, want) in cases {
+            let env = |name: &str| {
+                pairs
+                    .iter()
+                    .find(|(known, _)| *known == name)
+                    .map(|(_, value)| OsString::from(value))
+            };
+            assert_eq!(find(option.map(Path::new), &env), Path::new(want));
+        }
+    }
+
+    #[test]
+    fn live_lines() {
+        let cases: [(&[u8], &[&str]); 13] = [
+            (b"", &[]),
+            (b"\n\r\n \t\n", &[]),
+            (b"# one\n\t # two\n", &[]),
+            (b"one", &["1 one"]),
+            (b"one\r\ntwo\r\n", &["1 one", "2 two"]),
+            (
+                b"\n  foo 2 # c \t\n\n#x\n\x0cbar\n",
+                &["2 foo 2 # c", "5 bar"],
+            ),
+            (b"foo#bar\n", &["1 foo#bar"]),
+            (b"a \\\nb\n", &["1 a \\", "2 b"]),
+            (b"\"q\" 'r'\n", &["1 \"q\" 'r'"]),
+            (b"\xef\xbb\xbfmx.example\n", &["1 mx.example"]),
+            (b"# gr\xfc\xdfe\nmx.example\n  #\xff\n", &["2 mx.example"]),
+            ("gr\u{fc}n\n".as_bytes(), &["1 gr\u{fc}n"]),
+            (b"$includes are\n", &["1 $includes are"]),
+        ];
+        for (octets, want) in cases {
+            let scratch = Scratch::new(&[]);
+            scratch.write("f", octets);
+            let dir = scratch.open();
+            let want: Vec<String> = want.iter().map(|line| format!("f:{line}")).collect();
+            assert_eq!(
+                list(&scratch, &dir, "f").unwrap(),
+                want,
+                "{:?}",
+                octets.escape_ascii()
+            );
+            let first = dir
+                .value("f")
+                .unwrap()
+                .map(|entry| format!("f:{} {}", entry.line, entry.text));
+            assert_eq!(first.as_ref(), want.first(), "{:?}", octets.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn search_order() {
+        let scratch = Scratch::new(&[
+            ("config/me", "ours"),
+            ("config/empty", "# nothing\n"),
+            ("control/me", "qmail"),
+            ("control/empty", "qmail"),
+            ("control/rcpthosts", "qmail.example\n$include me\n"),
+            ("config/sub/x", "sub"),
+        ]);
+        let config = scratch.path().join("config");
+        let dir = ConfigDir::open_with(&config, Some(scratch.path().join("control"))).unwrap();
+        let value = |name: &str| dir.value(name).unwrap().map(|entry| entry.text);
+        assert_eq!(value("me").as_deref(), Some("ours"));
+        // A file that says nothing is still the file that was asked for.
+        assert_eq!(value("empty"), None);
+        assert_eq!(value("nowhere"), None);
+        assert_eq!(value("sub/x").as_deref(), Some("sub"));
+        assert_eq!(value("sub/y"), None);
+        // What an included name means does not depend on where the including file lies.
+        let want = ["control/rcpthosts:1 qmail.example", "config/me:1 ours"];
+        assert_eq!(list(&scratch, &dir, "rcpthosts").unwrap(), want);
+        assert!(dir.exists("rcpthosts") && dir.exists("sub") && !dir.exists("nowhere"));
+        let mut names: Vec<_> = dir.names().collect();
+        names.sort();
+        assert_eq!(names, ["empty", "me", "sub"]);
+
+        // Without qmail, and with a file in place of its directory.
+        for control in ["absent", "config/me"] {
+            let dir = ConfigDir::open_with(&config, Some(scratch.path().join(control))).unwrap();
+            assert_eq!(dir.value("rcpthosts").unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn includes() {
+        let scratch = Scratch::new(&[
+            ("one", "1\n$include two\n5\n"),
+            ("two", "  $include\tfour  \n3\n"),
+            ("four", "2"),
+            ("twice", "$include four\n$include two\n$include four"),
+            ("folder", "$include parts\nlast"),
+            ("parts/b", "b\n"),
+            ("parts/a", "a\n$include four\n"),
+            ("parts/.hidden", "$include nowhere"),
+            ("parts/deeper/x", "x"),
+            ("slash", "$include parts/deeper/x"),
+            ("with space", "w"),
+            ("spaced", "$include with space"),
+            ("nothing", "$include four.empty"),
+            ("four.empty", "# none\n"),
+        ]);
+        symlink("../four", scratch.path().join("parts/link")).unwrap();
+        scratch.write(
+            "absolute",
+            format!("$include {}/four\n", scratch.path().display()).as_bytes(),
+        );
+        let dir = scratch.open();
+        let cases: [(&str, &[&str]); 8] = [
+            ("one", &["one:1 1", "four:1 2", "two:2 3", "one:3 5"]),
+            ("twice", &["four:1 2", "four:1 2", "two:2 3", "four:1 2"]),
+            (
+                "folder",
+                &[
+                    "parts/a:1 a",
+                    "four:1 2",
+                    "parts/b:1 b",
+                    "parts/link:1 2",
+                    "folder:2 last",
+                ],
+            ),
+            ("slash", &["parts/deeper/x:1 x"]),
+            ("spaced", &["with space:1 w"]),
+            ("nothing", &[]),
+            ("absolute", &["four:1 2"]),
+            ("absent", &[]),
+        ];
+        for (name, want) in cases {
+            assert_eq!(list(&scratch, &dir, name).unwrap(), want, "{name}");
+        }
+        assert_eq!(
+            dir.value("two").unwrap().unwrap().text,
+            "2",
+            "a value may be included"
+        );
+        assert_eq!(dir.value("nothing").unwrap(), None);
+    }
+
+    #[test]
+    fn errors() {
+        let scratch = Scratch::new(&[
+            ("self", "a\n\n$include self\n"),
+            ("a", "$include b"),
+            ("b", "x\n$include c"),
+            ("c", "$include a"),
+            ("gone", "# c\n$include nowhere\n"),
+            ("gone_too", "$include /nowhere/at/all\n"),
+            ("bare", "$include   \n"),
+            ("dir/x", "$include folder_again"),
+            ("folder_again", "$include dir"),
+            ("bad_part", "ok\n$include octets"),
+            ("links", "$include linked"),
+        ]);
+        scratch.write("octets", b"one\ntwo \xff\n");
+        symlink("nowhere", scratch.path().join("dangling")).unwrap();
+        std::fs::create_dir(scratch.path().join("linked")).unwrap();
+        symlink("nowhere", scratch.path().join("linked/part")).unwrap();
+        let dir = scratch.open();
+        let cases = [
+            (
+                "self",
+                "DIR/self line 3: $include goes in a circle: DIR/self -> DIR/self",
+            ),
+            (
+                "a",
+                "DIR/c line 1: $include goes in a circle: DIR/a -> DIR/b -> DIR/c -> DIR/a",
+            ),
+            (
+                "gone",
+                "DIR/gone line 2: $include \"nowhere\": there is no such file",
+            ),
+            (
+                "gone_too",
+                "DIR/gone_too line 1: $include \"/nowhere/at/all\": there is no such file",
+            ),
+            ("bare", "DIR/bare line 1: $include names no file"),
+            (
+                "folder_again",
+                "DIR/dir/x line 1: $include goes in a circle: DIR/folder_again -> DIR/dir/x -> DIR/folder_again",
+            ),
+            ("octets", "DIR/octets line 2: the line is not UTF-8"),
+            ("bad_part", "DIR/octets line 2: the line is not UTF-8"),
+            (
+                "dir",
+                "DIR/dir: cannot be read: Is a directory (os error 21)",
+            ),
+            (
+                "dangling",
+                "DIR/dangling: cannot be read: No such file or directory (os error 2)",
+            ),
+            (
+                "links",
+                "DIR/linked: cannot be read: No such file or directory (os error 2)",
+            ),
+        ];
+        for (name, want) in cases {
+            assert_eq!(list(&scratch, &dir, name).unwrap_err(), want, "{name}");
+        }
+        // Only as much is read as is needed, so the first value is good although a later line is not.
+        assert_eq!(dir.value("self").unwrap().unwrap().text, "a");
+        assert!(dir.value("gone").is_err());
+
+        let error = ConfigDir::open_with(&scratch.path().join("no"), None).unwrap_err();
+        assert_eq!(
+            scratch.cut(&error),
+            "DIR/no: cannot be read: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn bounds() {
+        let scratch = Scratch::new(&[
+            ("leaf", "leaf"),
+            ("many", &"$include leaf\n".repeat(INCLUDE_FILES_MAX + 1)),
+        ]);
+        for depth in 1..=INCLUDE_DEPTH_MAX {
+            let next = if depth == INCLUDE_DEPTH_MAX {
+                "leaf".to_owned()
+            } else {
+                format!("deep{}", depth + 1)
+            };
+            scratch.write(
+                &format!("deep{depth}"),
+                format!("$include {next}").as_bytes(),
+            );
+        }
+        // A circle by way of a link has ever new names.
+        symlink(".", scratch.path().join("here")).unwrap();
+        scratch.write("round", format!("$include {}\n", "here/round").as_bytes());
+        let large = std::fs::File::create(scratch.path().join("large")).unwrap();
+        large.set_len(LIST_OCTETS_MAX as u64 + 1).unwrap();
+        let dir = scratch.open();
+        assert_eq!(list(&scratch, &dir, "deep2").unwrap(), ["leaf:1 leaf"]);
+        let cases = [
+            (
+                "deep1",
+                "DIR/deep16 line 1: $include is nested deeper than 16 files",
+            ),
+            (
+                "many",
+                "DIR/many line 10001: $include leads to more than 10000 files",
+            ),
+            (
+                "round",
+                "DIR/here/round line 1: $include goes in a circle: DIR/round -> DIR/here/round -> DIR/here/round",
+            ),
+            (
+                "large",
+                "DIR/large: is larger than the 67108864 octets it may have",
+            ),
+        ];
+        for (name, want) in cases {
+            assert_eq!(list(&scratch, &dir, name).unwrap_err(), want, "{name}");
+        }
+    }
+
+    /// Around the size of the first read, and of the later ones.
+    #[test]
+    fn files_of_every_length() {
+        let scratch = Scratch::new(&[]);
+        for octets in [
+            4095,
+            4096,
+            4097,
+            4096 + 65_535,
+            4096 + 65_536,
+            4096 + 65_537,
+            200_000,
+        ] {
+            scratch.write("f", &[b'x'].repeat(octets));
+            assert_eq!(
+                scratch.open().value("f").unwrap().unwrap().text.len(),
+                octets
+            );
+        }
+    }
+
+    #[test]
+    fn paths_start_at_the_directory() {
+        let dir = Scratch::new(&[]).open();
+        let at = |path: &str| dir.resolve(path).map_err(|error| error.to_string());
+        assert_eq!(at("mail"), Ok(dir.path().join("mail")));
+        assert_eq!(at("../mail"), Ok(dir.path().join("../mail")));
+        assert_eq!(at("/var/mail"), Ok(PathBuf::from("/var/mail")));
+        assert_eq!(
+            at("~/mail"),
+            Err("\"~/mail\": ~ is not expanded, write the path in full".to_owned())
+        );
+        assert_eq!(at(""), Err("a path is empty".to_owned()));
+        assert_eq!(
+            at("a\0b"),
+            Err("\"a\\0b\": a path cannot hold a NUL".to_owned())
+        );
+    }
+
+    #[test]
+    fn maps() {
+        let scratch = Scratch::new(&[("bad.cdb", "short"), ("plain", "x")]);
+        scratch.write("good.cdb", &[0; 2048]);
+        let dir = scratch.open();
+        assert!(dir.map("plain").unwrap().is_none());
+        assert!(
+            dir.map("good")
+                .unwrap()
+                .unwrap()
+                .get(b"x")
+                .unwrap()
+                .is_none()
+        );
+        let error = dir.map("bad").unwrap_err();
+        assert_eq!(
+            scratch.cut(&error),
+            "DIR/bad.cdb: not a sound cdb file: it is shorter than its header"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let scratch = Scratch::new(&[]);
+            scratch.write("f", &octets);
+            if let Ok(entries) = scratch.open().list("f") {
+                for entry in entries {
+                    prop_assert!(!entry.text.is_empty() && !entry.text.starts_with('#'));
+                    prop_assert_eq!(entry.text.trim_ascii(), entry.text.as_str());
+                    let line = octets.split(|octet| *octet == b'\n').nth(entry.line - 1);
+                    prop_assert!(line.is_some_and(|line| line.windows(entry.text.len()).any(|part| part == entry.text.as_bytes())));
+                }
+            }
+        }
+    }
 }

@@ -106,6 +106,15 @@ pub const KNOWN: &[(&str, &str)] = &[
     ),
     ("add_geoip_headers", "whether the client's country is noted"),
     ("log2sql", "qpsmtpd's log database; not used"),
+    ("debconf-settings", "Debian's qpsmtpd package; not used"),
+    (
+        "debian-queue-method",
+        "Debian's qpsmtpd package; included from plugins",
+    ),
+    (
+        "debian-rcpthosts",
+        "Debian's qpsmtpd package; included from rcpthosts",
+    ),
 ];
 
 /// What a file of that name means: a name of [`KNOWN`], its map `NAME.cdb`, or a chain `plugins.NAME`.
@@ -119,4 +128,40 @@ pub fn known(name: &str) -> Option<&'static str> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, meaning)| *meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in [
+            "me",
+            "rcpthosts",
+            "morercpthosts.cdb",
+            "plugins.submission",
+            "plugins.d",
+            "plugins",
+        ] {
+            assert!(known(name).is_some(), "{name}");
+        }
+        for name in [
+            "",
+            "Me",
+            "rcpthost",
+            "plugins.",
+            "plugins~",
+            "me.cdb.cdb",
+            ".cdb",
+        ] {
+            assert!(known(name).is_none(), "{name}");
+        }
+        for (index, (name, _)) in KNOWN.iter().enumerate() {
+            assert!(
+                KNOWN[..index].iter().all(|(earlier, _)| earlier != name),
+                "{name} stands twice"
+            );
+        }
+    }
 }

@@ -31,3 +31,47 @@ pub use settings::Settings;
 
 /// The environment, asked by name; a test brings its own.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// A configuration directory of a test's own.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing {
+    use super::{ConfigDir, ConfigError};
+    use std::path::Path;
+
+    /// Goes away with its files when dropped.
+    pub(crate) struct Scratch(tempfile::TempDir);
+
+    impl Scratch {
+        /// Files by name (folders are made) and content.
+        pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+            let scratch = Self(tempfile::tempdir().unwrap());
+            for (name, text) in files {
+                scratch.write(name, text.as_bytes());
+            }
+            scratch
+        }
+
+        pub(crate) fn write(&self, name: &str, octets: &[u8]) {
+            let path = self.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, octets).unwrap();
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        /// Opens it with no control directory behind it.
+        pub(crate) fn open(&self) -> ConfigDir {
+            ConfigDir::open_with(self.path(), None).unwrap()
+        }
+
+        /// An error's text with `DIR` for this directory.
+        pub(crate) fn cut(&self, error: &ConfigError) -> String {
+            error
+                .to_string()
+                .replace(&self.path().display().to_string(), "DIR")
+        }
+    }
+}

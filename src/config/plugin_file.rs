@@ -66,25 +66,26 @@ pub fn plugin_file(
         )
     };
     if text.split('\n').any(live) {
-        parse(file, &text).map(Some)
+        PluginFile::parse(&file, &text).map(Some)
     } else {
         Ok(None)
     }
 }
 
-/// Parses the text of such a file.
-pub(super) fn parse(file: PathBuf, text: &str) -> Result<PluginFile, ConfigError> {
-    let lines = Lines {
-        file: file.into(),
-        text,
-    };
-    let table = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map_or(0, |span| lines.at(span.start).line);
-        ConfigError::at(&lines.file, line, Fault::Toml(error.message().to_owned()))
-    })?;
-    Ok(PluginFile {
-        members: lines.members(table.get_ref())?,
-    })
+impl PluginFile {
+    /// Parses the text of such a file; its name is for messages.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let lines = Lines {
+            file: file.into(),
+            text,
+        };
+        let table = DeTable::parse(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| lines.at(span.start).line);
+            ConfigError::at(file, line, Fault::Toml(error.message().to_owned()))
+        })?;
+        let members = lines.members(table.get_ref())?;
+        Ok(Self { members })
+    }
 }
 
 /// Finds the lines of octets.
@@ -144,5 +145,103 @@ impl Lines<'_> {
             ),
             DeValue::Table(table) => Given::Table(self.members(table)?),
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::testing::Scratch;
+    use super::*;
+
+    #[test]
+    fn where_the_directory_is() {
+        let with = Scratch::new(&[("plugins.d/loop.toml", "")]);
+        let without = Scratch::new(&[("config/me", "mx"), ("other/me", "mx")]);
+        let open = |name: &str| ConfigDir::open_with(&without.path().join(name), None).unwrap();
+        let option = Some(Path::new("/elsewhere"));
+        let cases = [
+            (option, with.open(), Some(PathBuf::from("/elsewhere"))),
+            (None, with.open(), Some(with.path().join("plugins.d"))),
+            (None, open("config"), Some(without.path().join("plugins.d"))),
+            (
+                None,
+                open("config/"),
+                Some(without.path().join("plugins.d")),
+            ),
+            (None, open("other"), None),
+        ];
+        for (option, dir, want) in cases {
+            assert_eq!(find_plugins_dir(option, &dir), want, "{dir:?}");
+        }
+    }
+
+    #[test]
+    fn which_file() {
+        let scratch = Scratch::new(&[
+            ("loop.toml", "# hops_max = 100\n\n  # another\r\n"),
+            ("loop:2.toml", "hops_max = 5"),
+            ("queue/maildir.toml", "directory = 'x'\n"),
+            ("empty.toml", ""),
+            ("secret.toml", "key = 1"),
+        ]);
+        let keys = |name, instance| {
+            let file = plugin_file(&scratch.path().join("."), name, instance).unwrap();
+            file.map(|file| {
+                file.members
+                    .into_iter()
+                    .map(|member| member.key)
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(keys("loop", None), None, "nothing is set");
+        assert_eq!(keys("loop", Some(2)), Some(vec!["hops_max".to_owned()]));
+        assert_eq!(keys("loop", Some(3)), None, "missing");
+        assert_eq!(
+            keys("queue/maildir", None),
+            Some(vec!["directory".to_owned()])
+        );
+        assert_eq!(keys("empty", None), None);
+        let inside = scratch.path().join("queue");
+        for name in ["../secret", "/secret", "a/../../secret", "", "."] {
+            assert!(plugin_file(&inside, name, None).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let cases = [
+            ("a = 1\nb = = 2\n", "f.toml line 2: not TOML: "),
+            ("a = 1\n\na = 2\n", "f.toml line 3: not TOML: duplicate key"),
+            ("a = 1\nb = 'x", "f.toml line 2: not TOML: "),
+            (
+                "a = 99999999999999999999\n",
+                "f.toml line 1: \"99999999999999999999\" is not a number we can hold",
+            ),
+        ];
+        for (text, want) in cases {
+            let error = PluginFile::parse(Path::new("f.toml"), text)
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(want), "{error}");
+            assert!(!error.contains('\n'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn unreadable_is_an_error() {
+        let scratch = Scratch::new(&[("loop.toml/x", "")]);
+        let error = plugin_file(scratch.path(), "loop", None).unwrap_err();
+        assert_eq!(
+            scratch.cut(&error),
+            "DIR/loop.toml: cannot be read: Is a directory (os error 21)"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "[ -~\\n]{0,80}|([a-c] = [0-9a-f_x.'\\[\\]{}, -]{0,9}\\n){0,4}") {
+            let _ = PluginFile::parse(Path::new("f.toml"), &text);
+        }
     }
 }

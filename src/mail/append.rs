@@ -264,3 +264,272 @@ fn search_body(message: &Message) -> Result<End, EditError> {
         flowed: line.ends_with(b" ") && !separator,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use mail_parser::parsers::MessageStream;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::{Edit, LineEnds, Spool, SpoolPlace};
+
+    fn message(octets: &str) -> Message {
+        let place = SpoolPlace {
+            threshold: usize::MAX,
+            dir: PathBuf::new(),
+        };
+        let mut spool = Spool::new(place);
+        spool.write(octets.as_bytes()).unwrap();
+        Message::new(spool, 10_000)
+    }
+
+    fn written(message: &Message) -> String {
+        let mut out = Vec::new();
+        message.write_to(&mut out, LineEnds::Crlf).unwrap();
+        assert_eq!(message.octets_out().unwrap(), out.len() as u64);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// What the message is after the text, or why it did not take it.
+    fn appended(octets: &str, text: &str) -> Result<String, EditError> {
+        let mut message = message(octets);
+        let judged = message.takes_text(text);
+        let result = message.edit(Edit::AppendText(text.to_owned()));
+        assert_eq!(judged.is_ok(), result.is_ok());
+        let out = written(&message);
+        assert!(out.contains(octets), "{out:?}");
+        if result.is_err() {
+            assert_eq!(out, octets);
+        }
+        result.map(|()| out)
+    }
+
+    #[test]
+    fn where_the_text_goes() {
+        for (octets, text, expected) in [
+            (
+                "A: b\r\n\r\nbody\r\n",
+                "x\ny",
+                "A: b\r\n\r\nbody\r\nx\r\ny\r\n",
+            ),
+            (
+                "A: b\r\n\r\nbody\r\n",
+                "x\r\ny\r\n",
+                "A: b\r\n\r\nbody\r\nx\r\ny\r\n",
+            ),
+            ("A: b\r\n\r\nbody", "x", "A: b\r\n\r\nbody\r\nx\r\n"),
+            ("A: b\r\n\r\nbody\n", "x", "A: b\r\n\r\nbody\nx\r\n"),
+            ("A: b\r\n\r\nbody\r", "x", "A: b\r\n\r\nbody\r\r\nx\r\n"),
+            ("A: b\r\n\r\nbody", "", "A: b\r\n\r\nbody"),
+            ("A: b\r\n\r\n", "x", "A: b\r\n\r\nx\r\n"),
+            ("A: b\r\n", "x", "A: b\r\n\r\nx\r\n"),
+            ("A: b", "x", "A: b\r\n\r\nx\r\n"),
+            ("", "x", "\r\nx\r\n"),
+            ("\r\n", "x", "\r\nx\r\n"),
+            ("no header", "x", "no header\r\nx\r\n"),
+            (
+                "A: b\r\n\r\nbody\r\n",
+                "\nx",
+                "A: b\r\n\r\nbody\r\n\r\nx\r\n",
+            ),
+        ] {
+            assert_eq!(appended(octets, text).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_below_a_text_and_a_field_on_top() {
+        for octets in ["A: b", "A: b\r\n\r\n", ""] {
+            let mut message = message(octets);
+            message.edit(Edit::AppendText("1".to_owned())).unwrap();
+            message.edit(Edit::AppendText("2".to_owned())).unwrap();
+            message.prepend("T: t\r\n").unwrap();
+            let field = Edit::AppendField {
+                name: "Z".to_owned(),
+                value: "z".to_owned(),
+            };
+            message.edit(field).unwrap();
+            let a = if octets.is_empty() { "" } else { "A: b\r\n" };
+            assert_eq!(
+                written(&message),
+                format!("T: t\r\n{a}Z: z\r\n\r\n1\r\n2\r\n")
+            );
+            let mut body = String::new();
+            message.body().unwrap().read_to_string(&mut body).unwrap();
+            assert_eq!(body, "1\r\n2\r\n");
+        }
+    }
+
+    const TAKEN: &[&str] = &[
+        "",
+        "MIME-Version: 1.0\r\n",
+        "Content-Type: text/plain\r\n",
+        "content-type: TEXT/Plain ; Charset=\"UTF-8\" ;\r\n",
+        "Content-Type: text/plain;\r\n\tcharset=iso-8859-15; format=fixed\r\n",
+        "Content-Type: text/plain; charset=windows-1252\r\nContent-Transfer-Encoding: 8BIT\r\n",
+        "Content-Transfer-Encoding:  7bit \r\n",
+        "Content-Disposition: inline; filename=\"x;y\"\r\n",
+        "Content-Type: text/plain; name=\"a;b=c\"\r\n",
+        "Content-Type: text/plain; format=flowed; delsp=yes\r\n",
+    ];
+
+    const DECLINED: &[&str] = &[
+        "DKIM-Signature: v=1\r\n",
+        "dkim-signature : v=1\r\n",
+        "ARC-Seal: i=1\r\n",
+        "ARC-Message-Signature: i=1\r\n",
+        "DomainKey-Signature: a\r\n",
+        "Content-MD5: x\r\n",
+        "Content-Type: text/html\r\n",
+        "Content-Type: text/plainer\r\n",
+        "Content-Type:\r\n",
+        "Content-Type: multipart/signed; boundary=x\r\n",
+        "Content-Type: multipart/mixed; boundary=x\r\n",
+        "Content-Type: application/pkcs7-mime\r\n",
+        "Content-Type: text/plain (comment)\r\n",
+        "Content-Type: text/plain; charset\r\n",
+        "Content-Type: text/plain; charset=us-ascii (comment)\r\n",
+        "Content-Type: text/plain; charset=\"us-ascii\r\n",
+        "Content-Type: text/plain; charset=\"us-ascii\"x\r\n",
+        "Content-Type: text/plain; charset=utf-8; charset=utf-8\r\n",
+        "Content-Type: text/plain; charset*=us-ascii'en'us-ascii\r\n",
+        "Content-Type: text/plain; =x\r\n",
+        "Content-Type: text/plain\r\nContent-Type: text/plain\r\n",
+        "Content-Type: text/plain; charset=utf-16\r\n",
+        "Content-Type: text/plain; charset=utf-7\r\n",
+        "Content-Type: text/plain; charset=iso-2022-jp\r\n",
+        "Content-Type: text/plain; charset=\"\"\r\n",
+        "Content-Transfer-Encoding: base64\r\n",
+        "Content-Transfer-Encoding: quoted-printable\r\n",
+        "Content-Transfer-Encoding: binary\r\n",
+        "Content-Transfer-Encoding: 7bit (really)\r\n",
+        "Content-Transfer-Encoding: 7bit\r\ncontent-transfer-encoding: base64\r\n",
+        "Content-Disposition: attachment\r\n",
+        "Content-Disposition:\r\n",
+        "what is this\r\n",
+    ];
+
+    #[test]
+    fn headers_that_take_ascii_text() {
+        for fields in TAKEN {
+            let octets = format!("A: b\r\n{fields}\r\nbody\r\n");
+            assert_eq!(
+                appended(&octets, "-- \nx").unwrap(),
+                format!("{octets}-- \r\nx\r\n")
+            );
+        }
+        for fields in DECLINED {
+            let result = appended(&format!("A: b\r\n{fields}\r\nbody\r\n"), "x");
+            assert!(matches!(result, Err(EditError::Declined(_))), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_ascii_needs_utf8_and_8bit() {
+        for (charset, encoding, taken) in [
+            ("utf-8", "8bit", true),
+            ("utf-8", "7bit", false),
+            ("iso-8859-1", "8bit", false),
+            ("us-ascii", "8bit", false),
+        ] {
+            let octets = format!(
+                "Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\nbody\r\n"
+            );
+            assert_eq!(
+                appended(&octets, "gr\u{fc}n").is_ok(),
+                taken,
+                "{charset} {encoding}"
+            );
+        }
+        assert!(appended("\r\nbody\r\n", "gr\u{fc}n").is_err());
+    }
+
+    #[test]
+    fn texts_that_are_refused() {
+        let longest = "x".repeat(LINE_OCTETS_MAX - 1);
+        assert!(appended("\r\nbody\r\n", &longest).is_ok());
+        for text in ["a\rb", "a\r", "a\r\r\nb", "\0", &format!("{longest}x")] {
+            let result = appended("\r\nbody\r\n", text);
+            assert!(matches!(result, Err(EditError::Value { .. })), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn flowed_bodies() {
+        const FLOWED: &str = "Content-Type: text/plain; format=flowed\r\n\r\n";
+        for (body, text, expected) in [
+            ("a\r\n", "b  ", Some("a\r\nb\r\n")),
+            (
+                "a \r\nb\r\n",
+                " c\n>d\nFrom e",
+                Some("a \r\nb\r\n  c\r\n >d\r\n From e\r\n"),
+            ),
+            ("a\r\n-- \r\n", "b", Some("a\r\n-- \r\nb\r\n")),
+            ("-- \r\n", "-- \nb", Some("-- \r\n-- \r\nb\r\n")),
+            ("a \r\n", "b", None),
+            ("a ", "b", None),
+            ("a-- \r\n", "b", None),
+        ] {
+            let result = appended(&format!("{FLOWED}{body}"), text).ok();
+            assert_eq!(
+                result,
+                expected.map(|body| format!("{FLOWED}{body}")),
+                "{body:?} {text:?}"
+            );
+            // The same where lines do not flow: only the line ends are ours.
+            let plain = appended(&format!("A: b\r\n\r\n{body}"), text).unwrap();
+            assert!(plain.ends_with(&format!("{}\r\n", text.replace('\n', "\r\n"))));
+        }
+    }
+
+    #[test]
+    fn a_pgp_signature_is_found_wherever_it_stands() {
+        let start = SEARCH_CHUNK_OCTETS - PGP.len();
+        for before in [
+            0,
+            1,
+            start - 1,
+            start,
+            start + 1,
+            start + PGP.len(),
+            2 * start + 9,
+            1024 * 1024 - 20,
+        ] {
+            let octets = format!("\r\n{}-----BEGIN PGP\r\n", "x".repeat(before));
+            let result = message(&octets).takes_text("x");
+            assert!(
+                matches!(result, Err(EditError::Declined("the body is signed"))),
+                "{before}"
+            );
+        }
+        let longest = format!("\r\n{}", "x".repeat(1024 * 1024));
+        assert!(message(&longest).takes_text("x").is_ok());
+        let over = message(&format!("{longest}x")).takes_text("x");
+        assert!(matches!(
+            over,
+            Err(EditError::Declined(
+                "the body is too long to be searched for a PGP signature"
+            ))
+        ));
+    }
+
+    proptest! {
+        // What we take as text/plain, a parser that takes more must see so, too.
+        #[test]
+        fn content_types_agree_with_mail_parser(
+            text in "text/plain( |;|=|\"|charset|format|utf-8|x|\t){0,9}",
+        ) {
+            if let Ok(parameters) = text_plain(&text) {
+                let line = format!("{text}\r\n");
+                let parsed = MessageStream::new(line.as_bytes()).parse_content_type();
+                let parsed = parsed.as_content_type().unwrap();
+                prop_assert_eq!((parsed.ctype(), parsed.subtype()), ("text", Some("plain")));
+                for (name, value) in parameters.iter().filter(|(_, value)| !value.trim().is_empty()) {
+                    prop_assert_eq!(parsed.attribute(name), Some(value.as_str()));
+                }
+            }
+        }
+    }
+}

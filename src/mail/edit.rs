@@ -182,3 +182,94 @@ fn place(header: &Header, name: &str, nth: usize) -> Result<Range<usize>, EditEr
             nth,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::header::unfolded;
+
+    #[test]
+    fn fields() {
+        for (name, value, expected) in [
+            ("X", "", Some("X:\r\n")),
+            ("X-Y", "a b", Some("X-Y: a b\r\n")),
+            ("X", " a", Some("X: a\r\n")),
+            ("X", "\ta  ", Some("X:\ta\r\n")),
+            ("X", "a\r\n b\r\n\tc", Some("X: a\r\n b\r\n\tc\r\n")),
+            ("X", "\r\n b", Some("X:\r\n b\r\n")),
+            ("X", "gr\u{fc}n", Some("X: gr\u{fc}n\r\n")),
+            ("X", "a\r\nb", None),
+            ("X", "a\r\nEvil: b", None),
+            ("X", "a\nb", None),
+            ("X", "a\n b", None),
+            ("X", "a\r b", None),
+            ("X", "a\0", None),
+            ("X", "a\r\n", None),
+            ("X", "a\r\n\r\n b", None),
+            // Folding of blanks alone looks like the end of the header to some readers.
+            ("X", "a\r\n \r\n b", None),
+            ("X", "a\r\n ", None),
+            ("", "a", None),
+            ("X:", "a", None),
+            ("X Y", "a", None),
+            ("X\r\nY", "a", None),
+            ("\u{dc}", "a", None),
+        ] {
+            assert_eq!(
+                field(name, value).ok().as_deref(),
+                expected,
+                "{name:?} {value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_lines_are_folded_at_a_blank() {
+        let word = "w".repeat(LINE_OCTETS_MAX - 3);
+        // `X: ` and the word are just a line; one octet more is none.
+        assert_eq!(field("X", &word).unwrap().len(), LINE_OCTETS_MAX + 2);
+        assert_eq!(
+            field("X", &format!("{word}ww")).unwrap(),
+            format!("X:\r\n {word}ww\r\n")
+        );
+        assert!(matches!(
+            field("X", &format!("{word}www")),
+            Err(EditError::Value { .. })
+        ));
+        assert_eq!(
+            field("X", &format!("{word} b")).unwrap(),
+            format!("X: {word}\r\n b\r\n")
+        );
+        assert_eq!(
+            field("X", &format!("a {word}")).unwrap(),
+            format!("X: a\r\n {word}\r\n")
+        );
+        // Blanks alone are no line.
+        let blanks = " ".repeat(LINE_OCTETS_MAX + 1);
+        assert!(field("X", &format!("a\r\n{blanks}b")).is_err());
+        assert_eq!(field("X", &format!("a{blanks}")).unwrap(), "X: a\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_is_one_field(name in "[!-9;-~]{1,5}", value in "[ab \r\n\t:\\x00\u{e4}]{0,12}", times in 1usize..200) {
+            let value = value.repeat(times);
+            if let Ok(text) = field(&name, &value) {
+                let header = Header::new(text.clone().into_bytes());
+                prop_assert_eq!(header.entries().count(), 1);
+                prop_assert_eq!(header.count(&name), 1);
+                prop_assert!(text.ends_with("\r\n"));
+                prop_assert!(text.split("\r\n").all(|line| line.len() <= LINE_OCTETS_MAX));
+                // The words are those of the value.
+                let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                let read = unfolded(header.get(&name).next().unwrap());
+                prop_assert_eq!(words(&read), words(&value));
+            } else {
+                let flat = value.len() <= 900 && !value.contains(['\r', '\n', '\0']);
+                prop_assert!(!flat);
+            }
+        }
+    }
+}

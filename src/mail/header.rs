@@ -72,6 +72,16 @@ impl Header {
         Self { octets, lines }
     }
 
+    /// The header of a message that is still coming in: `octets` are its first, at least up to the empty line.
+    /// What comes after is not looked at.
+    pub fn received(octets: &[u8]) -> Self {
+        if beginning(&octets[..octets.len().min(LINE_OCTETS_MAX)]) == Beginning::Body {
+            return Self::new(Vec::new());
+        }
+        let end = empty_line(octets, 0).map_or(octets.len(), |line| line.start);
+        Self::new(octets[..end].to_vec())
+    }
+
     /// All entries, from the top.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.lines.iter().map(|line| {
@@ -162,16 +172,21 @@ pub(super) enum Beginning {
 
 /// Judges the first line. `octets` are the first [`LINE_OCTETS_MAX`] octets, or all if there are fewer.
 pub(super) fn beginning(octets: &[u8]) -> Beginning {
-    let unquoted = &octets[octets.iter().take_while(|&&octet| octet == b'>').count()..];
     if octets.is_empty() {
         Beginning::Nothing
     } else if octets.starts_with(b"\n") || octets.starts_with(b"\r\n") {
         Beginning::EmptyLine
-    } else if field_name(octets).is_some() || unquoted.starts_with(b"From ") {
+    } else if field_name(octets).is_some() || is_mbox(octets) {
         Beginning::Header
     } else {
         Beginning::Body
     }
+}
+
+/// Whether an mbox line comes first, and then a field: software that reads mailboxes sends such messages.
+fn is_mbox(octets: &[u8]) -> bool {
+    let quotes = octets.iter().take_while(|&&octet| octet == b'>').count();
+    octets[quotes..].starts_with(b"From ") && field_name(&octets[line_end(octets, 0)..]).is_some()
 }
 
 /// Looks for the empty line from `start`, which begins a line. Found: where it begins and ends. Not found: where the
@@ -226,4 +241,168 @@ fn field_name(line: &[u8]) -> Option<(usize, usize)> {
 /// RFC 5322 §3.6.8: what a field name is made of.
 pub(super) fn is_ftext(octet: u8) -> bool {
     matches!(octet, 33..=57 | 59..=126)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `name|value` for a field, `!line` for a malformed line.
+    fn shown(octets: &[u8]) -> Vec<String> {
+        Header::new(octets.to_vec())
+            .entries()
+            .map(|entry| match entry {
+                Entry::Field { name, value } => format!("{name}|{}", value.escape_ascii()),
+                Entry::Malformed(line) => format!("!{}", line.escape_ascii()),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines() {
+        let rows: &[(&[u8], &[&str])] = &[
+            (b"", &[]),
+            (b"A: b\r\n", &["A| b"]),
+            (b"A: b", &["A| b"]),
+            (b"A: b\r", &["A| b\\r"]),
+            (b"A: b\n", &["A| b"]),
+            (b"A:\r\n", &["A|"]),
+            (
+                b"A:b\r\n\tc\r\n d\r\nB:e\r\n",
+                &["A|b\\r\\n\\tc\\r\\n d", "B|e"],
+            ),
+            // A line of blanks alone goes on, too (RFC 5322 §4.2).
+            (b"A:b\r\n \r\nB:c\r\n", &["A|b\\r\\n ", "B|c"]),
+            // Obsolete blanks before the colon, which may not be before the name.
+            (b"A \t: b\r\n", &["A| b"]),
+            (b" A: b\r\n", &["! A: b\\r\\n"]),
+            // A field behind a bare LF is a field.
+            (b"A: b\nB: c\r\n", &["A| b", "B| c"]),
+            // A bare CR ends no line.
+            (b"A: b\rB: c\r\n", &["A| b\\rB: c"]),
+            (
+                b"From a@b Thu Jan  1\r\nA: b\r\n",
+                &["!From a@b Thu Jan  1\\r\\n", "A| b"],
+            ),
+            (
+                b"A: b\r\nno field\r\n c\r\nB: d\r\n",
+                &["A| b", "!no field\\r\\n c\\r\\n", "B| d"],
+            ),
+            (b": b\r\n", &["!: b\\r\\n"]),
+            (b"\xc3\xa4: b\r\n", &["!\\xc3\\xa4: b\\r\\n"]),
+            (b"A\0: b\r\n", &["!A\\x00: b\\r\\n"]),
+            (b"A: \xff\0\r\n", &["A| \\xff\\x00"]),
+            (b"a:1\r\nA:2\r\n", &["a|1", "A|2"]),
+        ];
+        for (octets, entries) in rows {
+            assert_eq!(shown(octets), *entries, "{}", octets.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn names_compare_in_any_case() {
+        let header = Header::new(
+            b"Received: 1\r\nTo: x\r\nRECEIVED: 2\r\njunk\r\nreceived : 3\r\n".to_vec(),
+        );
+        assert_eq!(header.count("rEceived"), 3);
+        assert_eq!(
+            header.get("received").collect::<Vec<_>>(),
+            [b" 1", b" 2", b" 3"]
+        );
+        assert_eq!(header.text("to").as_deref(), Some("x"));
+        assert_eq!(header.text("receive"), None);
+        // A malformed line has no name, not an empty one.
+        assert_eq!(header.count(""), 0);
+        assert_eq!(header.malformed().collect::<Vec<_>>(), [b"junk\r\n"]);
+    }
+
+    #[test]
+    fn unfolds() {
+        for (value, text) in [
+            (&b""[..], ""),
+            (b" a b ", "a b"),
+            (b" a\r\n b\r\n\tc", "a b\tc"),
+            (b"\r\n a", "a"),
+            (b" a\n b", "a b"),
+            (b" a\r b", "a\r b"),
+            (b" a\r\r\n b", "a\r b"),
+            (b" gr\xc3\xbc\xc3\x9fe", "gr\u{fc}\u{df}e"),
+            (b" \xff", "\u{fffd}"),
+        ] {
+            assert_eq!(unfolded(value), text, "{}", value.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn first_lines() {
+        use Beginning as B;
+        let long_name = [b"a".repeat(LINE_OCTETS_MAX - 1), b":".to_vec()].concat();
+        let rows: &[(&[u8], Beginning)] = &[
+            (b"", B::Nothing),
+            (b"\r\nA: b", B::EmptyLine),
+            (b"\n", B::EmptyLine),
+            (b"\r", B::Body),
+            (b"A: b", B::Header),
+            (b"A :", B::Header),
+            (b"A", B::Body),
+            (b"A b: c", B::Body),
+            (b" A: b", B::Body),
+            (b"\tb", B::Body),
+            (b"From a@b Thu\r\nA: b", B::Header),
+            (b"From here on\r\nall is body", B::Body),
+            (b"From a@b Thu", B::Body),
+            (b">>From a@b Thu\nA:", B::Header),
+            (b"From", B::Body),
+            (b"from a", B::Body),
+            (&long_name, B::Header),
+            (&long_name[..LINE_OCTETS_MAX - 1], B::Body),
+        ];
+        for (octets, expected) in rows {
+            assert_eq!(beginning(octets), *expected, "{}", octets.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn finds_the_empty_line() {
+        for (octets, expected) in [
+            (&b""[..], Err(0)),
+            (b"A:b\r\n\r\nc", Ok(5..7)),
+            (b"A:b\n\nc", Ok(4..5)),
+            (b"A:b\n\r\nc", Ok(4..6)),
+            (b"A:b\r\n\nc", Ok(5..6)),
+            (b"\r\n", Ok(0..2)),
+            (b"A:b\r\n\r", Err(5)),
+            (b"A:b\r\n \r\n", Err(8)),
+            // A bare CR makes a line that is not empty.
+            (b"A:b\r\n\r\r\n", Err(8)),
+            (b"A:b\r\r", Err(0)),
+        ] {
+            assert_eq!(empty_line(octets, 0), expected, "{}", octets.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_octet_belongs_to_one_line(octets in "[AB:\r\n \t\\x00]{0,40}") {
+            let header = Header::new(octets.clone().into_bytes());
+            let mut end = 0;
+            for line in &header.lines {
+                prop_assert_eq!(line.whole.start, end);
+                prop_assert!(line.whole.end > end);
+                prop_assert!(line.value.end <= line.whole.end);
+                end = line.whole.end;
+            }
+            prop_assert_eq!(end, octets.len());
+        }
+
+        #[test]
+        fn the_empty_line_is_found_over_any_borders(octets in "[A\r\n]{0,24}", border in 0usize..24) {
+            let octets = octets.as_bytes();
+            let border = border.min(octets.len());
+            let found = empty_line(&octets[..border], 0).or_else(|start| empty_line(octets, start));
+            prop_assert_eq!(found, empty_line(octets, 0));
+        }
+    }
 }

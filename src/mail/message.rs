@@ -364,3 +364,436 @@ fn drop_cr(chunk: &mut [u8]) -> usize {
         cr = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::mail::SpoolPlace;
+
+    const HEADER_OCTETS_MAX: usize = 20_000;
+
+    fn message(octets: &[u8], threshold: usize, dir: &Path) -> Message {
+        let mut spool = Spool::new(SpoolPlace {
+            threshold,
+            dir: dir.to_path_buf(),
+        });
+        spool.write(octets).unwrap();
+        Message::new(spool, HEADER_OCTETS_MAX)
+    }
+
+    fn in_memory(octets: &[u8]) -> Message {
+        message(octets, usize::MAX, Path::new(""))
+    }
+
+    fn written(message: &Message, ends: LineEnds) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.write_to(&mut out, ends).unwrap();
+        out
+    }
+
+    fn crlf(message: &Message) -> String {
+        let out = written(message, LineEnds::Crlf);
+        assert_eq!(message.octets_out().unwrap(), out.len() as u64);
+        out.escape_ascii().to_string()
+    }
+
+    /// What `LineEnds::Lf` means, by the octet.
+    fn model_of_lf(octets: &[u8]) -> Vec<u8> {
+        let followed = |index: usize| octets.get(index + 1) == Some(&b'\n');
+        let kept =
+            |(index, octet): (usize, &u8)| (*octet != b'\r' || !followed(index)).then_some(*octet);
+        octets.iter().enumerate().filter_map(kept).collect()
+    }
+
+    fn remove(name: &str, nth: Option<usize>) -> Edit {
+        Edit::RemoveField {
+            name: name.to_owned(),
+            nth,
+        }
+    }
+
+    fn append(name: &str, value: &str) -> Edit {
+        Edit::AppendField {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    fn replace(name: &str, nth: usize, value: &str) -> Edit {
+        Edit::ReplaceField {
+            name: name.to_owned(),
+            nth,
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn our_fields_are_parted_from_a_body_without_header() {
+        // (received, what our field is followed by)
+        for (octets, below) in [
+            ("", ""),
+            ("\r\nbody", "\\r\\nbody"),
+            ("\nbody", "\\nbody"),
+            ("A: b\r\n\r\nbody", "A: b\\r\\n\\r\\nbody"),
+            ("A: b", "A: b"),
+            (
+                "only a body\r\nsecond: x\r\nthird\r\n",
+                "\\r\\nonly a body\\r\\nsecond: x\\r\\nthird\\r\\n",
+            ),
+            // This would go on the field above it.
+            (" x; dkim=pass\r\n\r\n", "\\r\\n x; dkim=pass\\r\\n\\r\\n"),
+            (
+                "From a@b Thu\r\nA: b\r\n\r\n",
+                "From a@b Thu\\r\\nA: b\\r\\n\\r\\n",
+            ),
+            ("A: b\r\njunk\r\n\r\nbody", "A: b\\r\\njunk\\r\\n\\r\\nbody"),
+        ] {
+            let mut message = in_memory(octets.as_bytes());
+            assert_eq!(crlf(&message), octets.as_bytes().escape_ascii().to_string());
+            let mut out = Vec::new();
+            message
+                .write_below("T: t\r\n", &mut out, LineEnds::Crlf)
+                .unwrap();
+            assert_eq!(out.escape_ascii().to_string(), format!("T: t\\r\\n{below}"));
+            message.prepend("T: t\r\n").unwrap();
+            assert_eq!(crlf(&message), format!("T: t\\r\\n{below}"));
+            assert_eq!(message.header().unwrap().count("T"), 1);
+            // Reading the header and editing it are no other.
+            message.edit(remove("none", None)).unwrap();
+            assert_eq!(crlf(&message), format!("T: t\\r\\n{below}"));
+            assert_eq!(message.octets(), octets.len() as u64);
+        }
+    }
+
+    #[test]
+    fn header_and_body() {
+        for (octets, fields, malformed, body) in [
+            ("", 0, 0, ""),
+            (
+                "A: b\r\nC: d\r\n\r\nbody\r\n\r\nmore",
+                2,
+                0,
+                "body\r\n\r\nmore",
+            ),
+            ("A: b\n\nbody", 1, 0, "body"),
+            ("\r\nA: b\r\n\r\n", 0, 0, "A: b\r\n\r\n"),
+            ("body\r\nA: b\r\n\r\nc", 0, 0, "body\r\nA: b\r\n\r\nc"),
+            ("A: b\r\nC: d", 2, 0, ""),
+            ("A: b\r\njunk\r\nC: d\r\n\r\nbody", 2, 1, "body"),
+            (">From x\r\nA: b\r\n\r\nbody", 1, 1, "body"),
+        ] {
+            let message = in_memory(octets.as_bytes());
+            let header = message.header().unwrap();
+            assert_eq!(
+                header.entries().count() - header.malformed().count(),
+                fields,
+                "{octets:?}"
+            );
+            assert_eq!(header.malformed().count(), malformed, "{octets:?}");
+            let mut read = String::new();
+            message.body().unwrap().read_to_string(&mut read).unwrap();
+            assert_eq!(read, body);
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_limit() {
+        for (octets, empty_line, seen) in [
+            (HEADER_OCTETS_MAX, "\r\n\r\n", true),
+            (HEADER_OCTETS_MAX + 1, "\r\n\r\n", false),
+            (HEADER_OCTETS_MAX, "", true),
+            (HEADER_OCTETS_MAX + 1, "", false),
+            (10 * HEADER_OCTETS_MAX, "", false),
+        ] {
+            let field = "A: ".to_owned() + &"b".repeat(octets - 3 - empty_line.len()) + empty_line;
+            let mut message = in_memory(
+                (field.clone() + if empty_line.is_empty() { "" } else { "body" }).as_bytes(),
+            );
+            assert_eq!(message.header().is_ok(), seen, "{octets}");
+            assert_eq!(message.body().is_ok(), seen, "{octets}");
+            // Trace fields can always be added; what needs the header cannot.
+            message.prepend("T: t\r\n").unwrap();
+            let result = message.edit(append("X", "y"));
+            assert_eq!(result.is_ok(), seen, "{octets}");
+            if let Err(error) = result {
+                assert_eq!(error.to_string(), "the header is longer than 20000 octets");
+                assert!(crlf(&message).starts_with("T: t\\r\\nA: bb"));
+            }
+        }
+    }
+
+    #[test]
+    fn edits() {
+        const RECEIVED: &str =
+            "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n\r\na: body\r\n";
+        let top = Edit::PrependField {
+            name: "T".to_owned(),
+            value: "t".to_owned(),
+        };
+        for (edits, expected) in [
+            (
+                vec![top.clone()],
+                "T: t\r\na: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n",
+            ),
+            (
+                vec![append("Z", "z")],
+                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\nZ: z\r\n",
+            ),
+            (
+                vec![remove("A", None)],
+                "B: 2\r\n\tfolded\r\njunk\r\nb:4\r\n",
+            ),
+            (
+                vec![remove("A", Some(1))],
+                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\n",
+            ),
+            (
+                vec![remove("b", Some(0)), remove("b", Some(0))],
+                "a: 1\r\njunk\r\nA : 3\r\n",
+            ),
+            (
+                vec![remove("x", None)],
+                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n",
+            ),
+            (
+                vec![replace("b", 0, "x")],
+                "a: 1\r\nB: x\r\njunk\r\nA : 3\r\nb:4\r\n",
+            ),
+            (
+                vec![replace("B", 1, "x")],
+                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb: x\r\n",
+            ),
+            (
+                vec![
+                    top.clone(),
+                    remove("t", Some(0)),
+                    remove("a", None),
+                    remove("b", None),
+                ],
+                "junk\r\n",
+            ),
+            (
+                vec![remove("a", None), top, append("Z", "z")],
+                "T: t\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\nZ: z\r\n",
+            ),
+        ] {
+            let mut message = in_memory(RECEIVED.as_bytes());
+            for edit in &edits {
+                message.edit(edit.clone()).unwrap();
+            }
+            let expected = format!("{expected}\r\na: body\r\n");
+            assert_eq!(
+                crlf(&message),
+                expected.as_bytes().escape_ascii().to_string(),
+                "{edits:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_edit_changes_nothing() {
+        let mut message = in_memory(b"A: 1\r\n\r\nbody");
+        for edit in [
+            remove("A", Some(1)),
+            remove("B", Some(0)),
+            replace("B", 0, "x"),
+            replace("A", 0, "x\r\ny"),
+            append("A B", "x"),
+            append("A", "x\n"),
+            Edit::PrependField {
+                name: "A".to_owned(),
+                value: "x\r\n\r\n".to_owned(),
+            },
+            Edit::AppendText("\0".to_owned()),
+        ] {
+            assert!(message.edit(edit.clone()).is_err(), "{edit:?}");
+            assert_eq!(crlf(&message), "A: 1\\r\\n\\r\\nbody");
+        }
+    }
+
+    #[test]
+    fn an_open_last_field_is_ended_before_the_next() {
+        let mut message = in_memory(b"A: 1");
+        message.edit(append("B", "2")).unwrap();
+        assert_eq!(crlf(&message), "A: 1\\r\\nB: 2\\r\\n");
+    }
+
+    #[test]
+    fn trace_fields_are_whole_fields() {
+        let mut message = in_memory(b"A: 1\r\n\r\nbody");
+        for fields in [
+            "X: y",
+            "X: y\n",
+            "X: y\r\nZ",
+            " X: y\r\n",
+            "X: y\r\n\r\n",
+            "X: a\nb\r\n",
+            "X: \0\r\n",
+            "X: a\rb\r\n",
+        ] {
+            assert!(message.prepend(fields).is_err(), "{fields:?}");
+        }
+        for fields in ["", "X: y\r\n\tz\r\n", "Y: 1\r\nZ: 2\r\n"] {
+            message.prepend(fields).unwrap();
+        }
+        assert_eq!(
+            crlf(&message),
+            "Y: 1\\r\\nZ: 2\\r\\nX: y\\r\\n\\tz\\r\\nA: 1\\r\\n\\r\\nbody"
+        );
+    }
+
+    #[test]
+    fn line_ends_at_the_border_of_chunks() {
+        let dir = TempDir::new().unwrap();
+        for end in ["\r\n", "\r", "\n", "\r\r\n", "\n\r", "\r\r"] {
+            for before in CHUNK_OCTETS - 3..=CHUNK_OCTETS {
+                for after in ["", "x", "\n", "\r\n"] {
+                    let octets = [b"x".repeat(before), end.into(), after.into()].concat();
+                    for threshold in [0, usize::MAX] {
+                        let message = message(&octets, threshold, dir.path());
+                        assert!(written(&message, LineEnds::Crlf) == octets);
+                        assert!(
+                            written(&message, LineEnds::Lf) == model_of_lf(&octets),
+                            "{before} {end:?} {after:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_of_the_target_come_through() {
+        let message = in_memory(b"A: 1\r\n\r\nbody");
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let error = message.write_to(&mut full, LineEnds::Lf).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let mut small = [0; 5];
+        let error = message
+            .write_to(&mut &mut small[..], LineEnds::Crlf)
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+
+    /// A message as a list of lines, which a model can edit.
+    fn lines() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[abc] ?: [a-c \u{e4}]{0,5}(\r\n\t[ab]{1,3}){0,2}", 1..8)
+    }
+
+    fn any_edit() -> impl Strategy<Value = Edit> {
+        let name = "[abcdABC]";
+        prop_oneof![
+            (name, "[a-c]{0,4}").prop_map(|(name, value)| Edit::PrependField { name, value }),
+            (name, "[a-c]{0,4}").prop_map(|(name, value)| Edit::AppendField { name, value }),
+            (name, prop::option::of(0usize..4))
+                .prop_map(|(name, nth)| Edit::RemoveField { name, nth }),
+            (name, 0usize..4, "[a-c]{1,4}").prop_map(|(name, nth, value)| Edit::ReplaceField {
+                name,
+                nth,
+                value
+            }),
+        ]
+    }
+
+    /// The same edit on the list; false if it cannot be made.
+    fn edit_model(lines: &mut Vec<String>, edit: &Edit) -> bool {
+        let new = |name: &str, value: &str| {
+            if value.is_empty() {
+                format!("{name}:")
+            } else {
+                format!("{name}: {value}")
+            }
+        };
+        let places = |lines: &[String], name: &str| -> Vec<usize> {
+            let named = |line: &String| line[..1].eq_ignore_ascii_case(name);
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(_, line)| named(line))
+                .map(|(place, _)| place)
+                .collect()
+        };
+        match edit {
+            Edit::PrependField { name, value } => lines.insert(0, new(name, value)),
+            Edit::AppendField { name, value } => lines.push(new(name, value)),
+            Edit::RemoveField { name, nth: None } => {
+                lines.retain(|line| !line[..1].eq_ignore_ascii_case(name))
+            }
+            Edit::RemoveField {
+                name,
+                nth: Some(nth),
+            } => match places(lines, name).get(*nth) {
+                Some(&place) => drop(lines.remove(place)),
+                None => return false,
+            },
+            Edit::ReplaceField { name, nth, value } => match places(lines, name).get(*nth) {
+                Some(&place) => lines[place] = new(&lines[place][..1], value),
+                None => return false,
+            },
+            Edit::AppendText(_) => unreachable!("not made here"),
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn untouched_it_is_what_was_received(octets in prop::collection::vec(prop::sample::select(&b"A: \r\n\t.\xff\0"[..]), 0..60)) {
+            let message = in_memory(&octets);
+            prop_assert_eq!(&written(&message, LineEnds::Crlf), &octets);
+            prop_assert_eq!(written(&message, LineEnds::Lf), model_of_lf(&octets));
+            // The view and the body, with the empty line between, are all of it.
+            let header = message.header().unwrap().octets().to_vec();
+            let received = Header::received(&octets);
+            prop_assert_eq!(received.octets(), &header);
+            let mut body = Vec::new();
+            message.body().unwrap().read_to_end(&mut body).unwrap();
+            prop_assert!(octets.starts_with(&header) && octets.ends_with(&body));
+            let between = &octets[header.len()..octets.len() - body.len()];
+            prop_assert!(matches!(between, b"" | b"\n" | b"\r\n"));
+        }
+
+        #[test]
+        fn any_chunks_convert_alike(octets in "[\r\nab]{0,40}", cuts in prop::collection::vec(0usize..40, 0..6)) {
+            let octets = octets.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(octets.len())).collect();
+            cuts.sort_unstable();
+            let mut out = Vec::new();
+            let mut converter = Converter { out: &mut out, ends: LineEnds::Lf, held_cr: false };
+            let mut start = 0;
+            for cut in cuts.into_iter().chain([octets.len()]) {
+                if start < cut {
+                    converter.write(&mut octets[start..cut].to_vec()).unwrap();
+                }
+                start = cut;
+            }
+            converter.finish().unwrap();
+            prop_assert_eq!(out, model_of_lf(octets));
+        }
+
+        #[test]
+        fn edits_change_what_they_name_and_no_other_octet(
+            mut model in lines(),
+            edits in prop::collection::vec(any_edit(), 0..8),
+            body in "(\r\n[ab:\r\n]{0,20})?",
+            threshold in 0usize..60,
+        ) {
+            let dir = TempDir::new().unwrap();
+            let octets = model.iter().map(|line| format!("{line}\r\n")).collect::<String>() + &body;
+            let mut message = message(octets.as_bytes(), threshold, dir.path());
+            for edit in edits {
+                let made = message.edit(edit.clone()).is_ok();
+                prop_assert_eq!(made, edit_model(&mut model, &edit), "{:?}", edit);
+                let expected = model.iter().map(|line| format!("{line}\r\n")).collect::<String>() + &body;
+                prop_assert_eq!(written(&message, LineEnds::Crlf).escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
+                let header = message.header().unwrap();
+                prop_assert_eq!(header.entries().count(), model.len());
+            }
+        }
+    }
+}

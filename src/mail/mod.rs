@@ -4,6 +4,8 @@
 //! backend wants. What was received is never parsed and written anew: an edit adds, drops or replaces whole lines.
 //! Who may edit, and when, is left to `hook/`; durability to `queue/`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod append;
 pub mod edit;
 pub mod envelope;

@@ -192,3 +192,151 @@ fn unlinked_file(dir: &Path) -> io::Result<File> {
     }
     Err(taken)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn spool(threshold: usize, dir: &Path) -> Spool {
+        Spool::new(SpoolPlace {
+            threshold,
+            dir: dir.to_path_buf(),
+        })
+    }
+
+    fn all(spool: &Spool) -> Vec<u8> {
+        let mut octets = Vec::new();
+        let mut piece = [0; 7];
+        loop {
+            match spool.read_at(octets.len() as u64, &mut piece).unwrap() {
+                0 => return octets,
+                read => octets.extend_from_slice(&piece[..read]),
+            }
+        }
+    }
+
+    fn names(dir: &TempDir) -> usize {
+        fs::read_dir(dir.path()).unwrap().count()
+    }
+
+    #[test]
+    fn moves_to_a_file_over_the_threshold() {
+        let dir = TempDir::new().unwrap();
+        // (threshold, octets written, whether they are in a file then)
+        for (threshold, octets, in_file) in [
+            (0, 0, false),
+            (0, 1, true),
+            (10, 9, false),
+            (10, 10, false),
+            (10, 11, true),
+            (WRITE_OCTETS + 1, WRITE_OCTETS + 1, false),
+            (WRITE_OCTETS + 1, WRITE_OCTETS + 2, true),
+        ] {
+            for piece in [1, 7, usize::MAX] {
+                let content: Vec<u8> = (0..octets).map(|number| number as u8).collect();
+                let mut spool = spool(threshold, dir.path());
+                for octets in content.chunks(piece.min(octets.max(1))) {
+                    spool.write(octets).unwrap();
+                    assert!(spool.memory.len() <= threshold);
+                }
+                assert_eq!(spool.in_file(), in_file, "{threshold} {octets} {piece}");
+                assert_eq!(spool.len(), octets as u64);
+                assert_eq!(spool.is_empty(), octets == 0);
+                assert!(all(&spool) == content, "{threshold} {octets} {piece}");
+                assert_eq!(names(&dir), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_has_no_name_and_no_reader() {
+        let dir = TempDir::new().unwrap();
+        for file in [unnamed_file(dir.path()), unlinked_file(dir.path())] {
+            let metadata = file.unwrap().metadata().unwrap();
+            assert_eq!((metadata.nlink(), metadata.mode() & 0o7777), (0, 0o600));
+            assert_eq!(names(&dir), 0);
+        }
+    }
+
+    #[test]
+    fn a_taken_name_is_not_opened() {
+        let dir = TempDir::new().unwrap();
+        let taken = dir.path().join(format!("postern-{}-0", process::id()));
+        fs::write(&taken, "mine").unwrap();
+        unlinked_file(dir.path())
+            .unwrap()
+            .write_all_at(b"theirs", 0)
+            .unwrap();
+        assert_eq!(fs::read(&taken).unwrap(), b"mine");
+        for number in 1..NAMES_MAX {
+            fs::write(
+                dir.path()
+                    .join(format!("postern-{}-{number}", process::id())),
+                "",
+            )
+            .unwrap();
+        }
+        let error = unlinked_file(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn an_error_empties_the_spool_and_stays() {
+        let dir = TempDir::new().unwrap();
+        let full = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut disk_full = spool(4, dir.path());
+        disk_full.file = Some(full);
+        let mut no_directory = spool(4, &dir.path().join("none"));
+        for (spool, kind) in [
+            (&mut disk_full, io::ErrorKind::StorageFull),
+            (&mut no_directory, io::ErrorKind::NotFound),
+        ] {
+            spool.write(b"1234").unwrap();
+            assert_eq!(spool.write(b"5").unwrap_err().kind(), kind);
+            assert!(spool.is_empty() && !spool.in_file());
+            assert!(spool.write(b"").is_err());
+            assert!(spool.read_at(0, &mut [0; 4]).is_err());
+        }
+    }
+
+    #[test]
+    fn reads_after_the_end_give_nothing() {
+        let dir = TempDir::new().unwrap();
+        for threshold in [0, 2, 10] {
+            let mut spool = spool(threshold, dir.path());
+            for octet in b"abc" {
+                spool.write(&[*octet]).unwrap();
+            }
+            for offset in [3, 4, u64::MAX] {
+                assert_eq!(spool.read_at(offset, &mut [0; 4]).unwrap(), 0);
+            }
+            assert_eq!(spool.read_at(0, &mut []).unwrap(), 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_writes_gives_the_same_octets(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..12),
+            threshold in 0usize..120,
+        ) {
+            let dir = TempDir::new().unwrap();
+            let mut spool = spool(threshold, dir.path());
+            for piece in &pieces {
+                spool.write(piece).unwrap();
+            }
+            let octets = pieces.concat();
+            prop_assert_eq!(spool.in_file(), octets.len() > threshold);
+            prop_assert_eq!(all(&spool), octets);
+        }
+    }
+}

@@ -250,3 +250,287 @@ fn printable(text: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::header::{Header, unfolded};
+
+    const PLAIN: Received<'_> = Received {
+        hello: "client.example",
+        remote_host: Some("rdns.example"),
+        remote_info: None,
+        remote_ip: Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))),
+        by: "mx.example",
+        protocol: "ESMTP",
+        id: "4af0.1",
+        recipient: Some("a@b.example"),
+        unix_s: 1_709_210_096,
+        utc_offset_s: 3_600,
+    };
+
+    #[test]
+    fn the_shape_of_postfix() {
+        assert_eq!(
+            received(&PLAIN),
+            "Received: from client.example (rdns.example [192.0.2.1])\r\n\
+             \tby mx.example (postern) with ESMTP id 4af0.1\r\n\
+             \tfor <a@b.example>; Thu, 29 Feb 2024 13:34:56 +0100\r\n"
+        );
+        let none = Received {
+            remote_host: None,
+            recipient: None,
+            ..PLAIN
+        };
+        assert_eq!(
+            received(&none),
+            "Received: from client.example (unknown [192.0.2.1])\r\n\
+             \tby mx.example (postern) with ESMTP id 4af0.1; Thu, 29 Feb 2024 13:34:56 +0100\r\n"
+        );
+        let id = "0123456789abcdef.12";
+        let long = Received {
+            id,
+            hello: &"h".repeat(60),
+            recipient: None,
+            ..PLAIN
+        };
+        assert_eq!(
+            received(&long),
+            format!(
+                "Received: from {}\r\n\
+                 \t(rdns.example [192.0.2.1])\r\n\
+                 \tby mx.example (postern) with ESMTP id {id};\r\n\
+                 \tThu, 29 Feb 2024 13:34:56 +0100\r\n",
+                "h".repeat(60)
+            )
+        );
+    }
+
+    #[test]
+    fn what_the_client_may_be() {
+        let ipv6 = "2001:db8::1".parse().unwrap();
+        let mapped = "::ffff:192.0.2.9".parse().unwrap();
+        for (facts, expected) in [
+            (
+                Received { hello: "", ..PLAIN },
+                "from unknown (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "[192.0.2.7]",
+                    ..PLAIN
+                },
+                "from [192.0.2.7] (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "[IPv6:::1]",
+                    ..PLAIN
+                },
+                "from [IPv6:::1] (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "a (b [1.2.3.4])",
+                    ..PLAIN
+                },
+                "from a??b??1.2.3.4?? (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "[a] by x [b]",
+                    ..PLAIN
+                },
+                "from [a??by?x??b] (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "a\r\n\tby;evil\0",
+                    ..PLAIN
+                },
+                "from a???by?evil? (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    hello: "b\u{fc}cher.example",
+                    ..PLAIN
+                },
+                "from b?cher.example (rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    remote_host: Some("x) ("),
+                    ..PLAIN
+                },
+                "from client.example (x??? [192.0.2.1])",
+            ),
+            (
+                Received {
+                    remote_info: Some("u s)r"),
+                    ..PLAIN
+                },
+                "from client.example (u?s?r@rdns.example [192.0.2.1])",
+            ),
+            (
+                Received {
+                    remote_ip: Some(ipv6),
+                    ..PLAIN
+                },
+                "from client.example (rdns.example [IPv6:2001:db8::1])",
+            ),
+            (
+                Received {
+                    remote_ip: Some(mapped),
+                    ..PLAIN
+                },
+                "from client.example (rdns.example [192.0.2.9])",
+            ),
+            (
+                Received {
+                    remote_ip: None,
+                    ..PLAIN
+                },
+                "from client.example",
+            ),
+        ] {
+            let line = received(&facts);
+            assert_eq!(
+                line.split("\r\n\tby ").next(),
+                Some(&*format!("Received: {expected}"))
+            );
+        }
+    }
+
+    #[test]
+    fn only_plain_recipients_are_named() {
+        let longest = format!("{}@b", "a".repeat(MAILBOX_OCTETS_MAX - 2));
+        for (recipient, named) in [
+            ("postmaster", true),
+            ("a+b=c/d@b.example", true),
+            ("a@[192.0.2.1]", true),
+            ("a@[IPv6:2001:db8::1]", true),
+            (&longest, true),
+            (&format!("a{longest}"), false),
+            ("", false),
+            ("@b", false),
+            ("\"a b\"@c", false),
+            ("a;b@c", false),
+            ("a(b@c", false),
+            ("a@b;c", false),
+            ("a>b@c", false),
+            ("a@b\r\nX: y", false),
+            ("gr\u{fc}n@c", false),
+        ] {
+            let line = received(&Received {
+                recipient: Some(recipient),
+                ..PLAIN
+            });
+            assert_eq!(
+                line.contains(&format!("\tfor <{recipient}>;")),
+                named,
+                "{recipient:?}"
+            );
+            assert_eq!(line.contains("for <"), named, "{recipient:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_protocol() {
+        for (facts, word) in [
+            ((false, false, false, false), "SMTP"),
+            ((false, true, true, true), "SMTP"),
+            ((true, false, false, false), "ESMTP"),
+            ((true, false, true, false), "ESMTPS"),
+            ((true, false, false, true), "ESMTPA"),
+            ((true, false, true, true), "ESMTPSA"),
+            ((true, true, false, false), "UTF8SMTP"),
+            ((true, true, true, true), "UTF8SMTPSA"),
+        ] {
+            assert_eq!(protocol(facts.0, facts.1, facts.2, facts.3), word);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (unix_s, utc_offset_s, expected) in [
+            (0, 0, "Thu, 01 Jan 1970 00:00:00 +0000"),
+            (-1, 0, "Wed, 31 Dec 1969 23:59:59 +0000"),
+            (951_782_400, 0, "Tue, 29 Feb 2000 00:00:00 +0000"),
+            (1_709_164_800, -1, "Thu, 29 Feb 2024 00:00:00 +0000"),
+            (1_709_164_800, -3_600, "Wed, 28 Feb 2024 23:00:00 -0100"),
+            (1_709_164_799, 60, "Thu, 29 Feb 2024 00:00:59 +0001"),
+            (1_000_000_000, -12_600, "Sat, 08 Sep 2001 22:16:40 -0330"),
+            (1_000_000_000, 20_700, "Sun, 09 Sep 2001 07:31:40 +0545"),
+            (4_107_542_400, 0, "Mon, 01 Mar 2100 00:00:00 +0000"),
+            (4_107_542_399, 0, "Sun, 28 Feb 2100 23:59:59 +0000"),
+            (1_735_689_599, 0, "Tue, 31 Dec 2024 23:59:59 +0000"),
+            (
+                i64::from(i32::MAX),
+                50_400,
+                "Tue, 19 Jan 2038 17:14:07 +1400",
+            ),
+            (0, 86_400, "Thu, 01 Jan 1970 00:00:00 +0000"),
+            (0, 86_399, "Thu, 01 Jan 1970 23:59:00 +2359"),
+        ] {
+            assert_eq!(date(unix_s, utc_offset_s), expected);
+        }
+        // No clock shows these; they must not panic.
+        for unix_s in [i64::MIN, i64::MAX] {
+            date(unix_s, 3_600);
+        }
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(return_path(&"<>"), "Return-Path: <>\r\n");
+        assert_eq!(return_path(&"<\"a b\"@c>"), "Return-Path: <\"a b\"@c>\r\n");
+        assert_eq!(delivered_to("a@b\r\nX: y"), "Delivered-To: a@b??X: y\r\n");
+        assert_eq!(delivered_to("gr\u{fc}n@c"), "Delivered-To: gr\u{fc}n@c\r\n");
+        assert_eq!(
+            delivered_to(&"\u{fc}".repeat(1_000)).chars().count(),
+            16 + MAILBOX_OCTETS_MAX
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn dates_are_read_back(unix_s in -2_000_000_000i64..6_000_000_000, minutes in -1_439i32..1_440) {
+            let parsed = mail_parser::DateTime::parse_rfc822(&date(unix_s, minutes * 60)).unwrap();
+            prop_assert_eq!(parsed.to_timestamp(), unix_s);
+            let local_days = (unix_s + i64::from(minutes) * 60).div_euclid(86_400);
+            prop_assert_eq!(i64::from(parsed.day_of_week()), (local_days + 4).rem_euclid(7));
+        }
+
+        #[test]
+        fn whatever_comes_the_shape_holds(
+            hello in "[a().;\r\n\\[\\] \u{e4}]{0,12}",
+            host in "\\PC{0,400}",
+            info in any::<String>(),
+            id in "[a;) \r]{0,90}",
+            recipient in "[a@\";<>() \r]{0,9}",
+        ) {
+            let facts = Received {
+                hello: &hello,
+                remote_host: Some(&host),
+                remote_info: Some(&info),
+                id: &id,
+                recipient: Some(&recipient),
+                ..PLAIN
+            };
+            let text = received(&facts);
+            let header = Header::new(text.clone().into_bytes());
+            prop_assert_eq!((header.entries().count(), header.count("Received")), (1, 1));
+            prop_assert!(text.split("\r\n").all(|line| line.len() <= 998));
+            let line = unfolded(header.get("Received").next().unwrap());
+            prop_assert!(line.bytes().all(|octet| octet == b'\t' || (b' '..=b'~').contains(&octet)));
+            for (character, count) in [('(', 2), (')', 2), (';', 1)] {
+                prop_assert_eq!(line.matches(character).count(), count, "{}", line);
+            }
+            prop_assert!(line.ends_with("; Thu, 29 Feb 2024 13:34:56 +0100") || line.ends_with(";\tThu, 29 Feb 2024 13:34:56 +0100"));
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            prop_assert_eq!((words[0], words[4], words[7], words[9]), ("from", "by", "with", "id"));
+        }
+    }
+}

@@ -9,6 +9,7 @@
 pub mod address;
 pub mod command;
 pub mod data;
+pub mod domain;
 pub mod escape;
 pub mod extension;
 pub mod line;
@@ -16,6 +17,7 @@ pub mod normalise;
 pub mod parameters;
 pub mod reply;
 pub mod survey;
+pub mod xtext;
 
 pub use address::{
     AddressError, Domain, DomainLiteral, DomainName, ForwardPath, Mailbox, ReversePath,
@@ -26,8 +28,9 @@ pub use escape::safe;
 pub use extension::{Capabilities, Offer, keywords};
 pub use line::{LineSplitter, Split};
 pub use parameters::{
-    Body, MailArgument, MailParameters, Notify, Orcpt, RcptArgument, RcptParameters, Ret,
-    mail_argument, path_text, rcpt_argument,
+    Body, MailArgument, MailParameters, Notify, RcptArgument, RcptParameters, Ret, mail_argument,
+    path_text, rcpt_argument,
 };
 pub use reply::{Enhanced, Reply};
 pub use survey::{Findings, Survey};
+pub use xtext::Orcpt;

@@ -4,17 +4,16 @@
 //! In: the argument's text, perhaps corrected by a plugin. Out: typed values. Whether an extension is on offer, and whether
 //! a size is too great, is asked elsewhere (extension.rs, session).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
-use super::address::{AddressError, ForwardPath, ReversePath, is_atext};
+use super::address::{AddressError, ForwardPath, ReversePath};
 use super::command::{BLANKS, SyntaxError};
 use super::escape::safe;
 use super::reply::Enhanced;
+use super::xtext::{ORCPT_OCTETS_MAX, Orcpt, from_xtext, is_printable_ascii};
 
 /// Octets of ENVID in xtext (RFC 3461 §4.4).
 pub const ENVID_OCTETS_MAX: usize = 100;
-/// Octets of ORCPT in xtext with its type (RFC 3461 §4.2).
-pub const ORCPT_OCTETS_MAX: usize = 500;
 /// Digits of SIZE (RFC 1870 §6.1).
 pub const SIZE_DIGITS_MAX: usize = 20;
 
@@ -139,40 +138,6 @@ impl fmt::Display for Notify {
             }
             .as_str(),
         )
-    }
-}
-
-/// ORCPT.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Orcpt {
-    /// The address's kind, as written: mostly `rfc822`, or `utf-8` (RFC 6533).
-    pub addr_type: String,
-    /// The address, decoded. No control characters; ASCII unless the type is `utf-8`.
-    pub address: String,
-}
-
-impl Orcpt {
-    fn is_utf8(addr_type: &str) -> bool {
-        addr_type.eq_ignore_ascii_case("utf-8")
-    }
-}
-
-impl fmt::Display for Orcpt {
-    /// As a parameter's value, encoded, in ASCII.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};", self.addr_type)?;
-        if !Self::is_utf8(&self.addr_type) {
-            return f.write_str(&xtext(&self.address));
-        }
-        for character in self.address.chars() {
-            // RFC 6533 §3: utf-8-addr-xtext.
-            if character.is_ascii_graphic() && !matches!(character, '+' | '=' | '\\') {
-                f.write_char(character)?;
-            } else {
-                write!(f, "\\x{{{:X}}}", character as u32)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -408,78 +373,356 @@ fn notify(parameter: &Parameter<'_>) -> Result<Notify, SyntaxError> {
     Ok(notify)
 }
 
-/// RFC 3461 §4.2: `addr-type ";" xtext`.
 fn orcpt(parameter: &Parameter<'_>) -> Result<Orcpt, SyntaxError> {
     let value = parameter.value()?;
     if value.len() > ORCPT_OCTETS_MAX {
         return Err(parameter.wrong("is too long"));
     }
-    let wrong = || parameter.wrong("is a kind of address, a semicolon, and the address in xtext");
-    let (addr_type, encoded) = value.split_once(';').ok_or_else(wrong)?;
-    let is_atom = !addr_type.is_empty() && addr_type.is_ascii() && addr_type.chars().all(is_atext);
-    let address = if Orcpt::is_utf8(addr_type) {
-        from_xtext(encoded)
-            .and_then(|text| from_unitext(&text))
-            .filter(|text| !text.contains(char::is_control))
-    } else {
-        from_xtext(encoded).filter(|text| is_printable_ascii(text))
+    let form = "is a kind of address, a semicolon, and the address in xtext";
+    Orcpt::parse(value).ok_or_else(|| parameter.wrong(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::command::Command;
+    use proptest::prelude::*;
+
+    type Parsed = Result<(&'static str, MailParameters), (u16, Enhanced)>;
+
+    const NONE: MailParameters = MailParameters {
+        size: None,
+        body: None,
+        smtputf8: false,
+        ret: None,
+        envid: None,
     };
-    match address {
-        Some(address) if is_atom && !address.is_empty() => Ok(Orcpt {
-            addr_type: addr_type.to_owned(),
-            address,
-        }),
-        _ => Err(wrong()),
-    }
-}
+    const ARGUMENT: (u16, Enhanced) = (501, Enhanced(5, 5, 4));
+    const UNKNOWN: (u16, Enhanced) = (555, Enhanced(5, 5, 4));
 
-fn is_printable_ascii(text: &str) -> bool {
-    text.bytes().all(|octet| matches!(octet, b' '..=b'~'))
-}
-
-/// Encodes by RFC 3461 §4: `+` and two hexadecimal digits for what may not stand in a parameter's value.
-pub fn xtext(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'!'..=b'~' if octet != b'+' && octet != b'=' => out.push(char::from(octet)),
-            _ => out.push_str(&format!("+{octet:02X}")),
+    #[test]
+    fn reads_mail() {
+        let size = |octets| {
+            Ok((
+                "<a@b>",
+                MailParameters {
+                    size: Some(octets),
+                    ..NONE
+                },
+            ))
+        };
+        let envid = |text: &str| {
+            Ok((
+                "<a@b>",
+                MailParameters {
+                    envid: Some(text.to_owned()),
+                    ..NONE
+                },
+            ))
+        };
+        let all = MailParameters {
+            size: Some(1),
+            body: Some(Body::BinaryMime),
+            smtputf8: true,
+            ret: Some(Ret::Headers),
+            envid: Some("x".to_owned()),
+        };
+        let table: Vec<(String, Parsed)> = vec![
+            ("".into(), Err(ARGUMENT)),
+            ("FROM".into(), Err(ARGUMENT)),
+            ("<a@b>".into(), Err(ARGUMENT)),
+            ("TO:<a@b>".into(), Err(ARGUMENT)),
+            ("FROM :<a@b>".into(), Err(ARGUMENT)),
+            ("FROM=<a@b>".into(), Err(ARGUMENT)),
+            ("FROM:".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:a@b".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<a@b".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<a b@x>".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<a@b SIZE=1>".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<a\0@b>".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<a\r\n@b>".into(), Err((501, Enhanced(5, 1, 7)))),
+            ("FROM:<>".into(), Ok(("<>", NONE))),
+            ("from: \t<a@b> ".into(), Ok(("<a@b>", NONE))),
+            // `>` and blanks in a quoted string end nothing.
+            (
+                r#"FROM:<"> \" x"@b> SIZE=1"#.into(),
+                Ok((
+                    r#"<"> \" x"@b>"#,
+                    MailParameters {
+                        size: Some(1),
+                        ..NONE
+                    },
+                )),
+            ),
+            ("FROM:<a@b>SIZE=1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b>>".into(), Err(ARGUMENT)),
+            ("FROM:<a@b>\tsize=1  ".into(), size(1)),
+            ("FROM:<a@b> SIZE=0".into(), size(0)),
+            ("FROM:<a@b> SIZE=00000000000000000001".into(), size(1)),
+            (
+                "FROM:<a@b> SIZE=000000000000000000001".into(),
+                Err(ARGUMENT),
+            ),
+            (
+                "FROM:<a@b> SIZE=18446744073709551615".into(),
+                size(u64::MAX),
+            ),
+            (
+                "FROM:<a@b> SIZE=99999999999999999999".into(),
+                size(u64::MAX),
+            ),
+            ("FROM:<a@b> SIZE".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=+1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=-1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=1k".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=1 SIZE=1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE==1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE =1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> BODY=9BIT".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> BODY=7bit BODY=7bit".into(), Err(ARGUMENT)),
+            (
+                "FROM:<a@b> BODY=7bit".into(),
+                Ok((
+                    "<a@b>",
+                    MailParameters {
+                        body: Some(Body::SevenBit),
+                        ..NONE
+                    },
+                )),
+            ),
+            ("FROM:<a@b> SMTPUTF8=1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SMTPUTF8 smtputf8".into(), Err(ARGUMENT)),
+            (
+                "FROM:<ä@b> SMTPUTF8".into(),
+                Ok((
+                    "<ä@b>",
+                    MailParameters {
+                        smtputf8: true,
+                        ..NONE
+                    },
+                )),
+            ),
+            ("FROM:<ä@b>".into(), Err((550, Enhanced(5, 6, 7)))),
+            (
+                "FROM:<a@ä.example> SIZE=1".into(),
+                Err((550, Enhanced(5, 6, 7))),
+            ),
+            ("FROM:<a@b> RET=HDRS RET=FULL".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> RET=HEADERS".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> ENVID=a+20b".into(), envid("a b")),
+            (
+                format!("FROM:<a@b> ENVID={}", "x".repeat(99)),
+                envid(&"x".repeat(99)),
+            ),
+            (
+                format!("FROM:<a@b> ENVID={}", "x".repeat(100)),
+                envid(&"x".repeat(100)),
+            ),
+            (
+                format!("FROM:<a@b> ENVID={}", "x".repeat(101)),
+                Err(ARGUMENT),
+            ),
+            ("FROM:<a@b> ENVID=".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> ENVID=a+0A".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> ENVID=a+00".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> ENVID=+C3+A4".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> ENVID=a ENVID=a".into(), Err(ARGUMENT)),
+            (
+                "FROM:<a@b> ENVID=x ret=hdrs SMTPUTF8 Body=BinaryMIME SIZE=1".into(),
+                Ok(("<a@b>", all)),
+            ),
+            // One for RCPT, one that needs AUTH, one that nobody has heard of, and some that are none.
+            ("FROM:<a@b> NOTIFY=NEVER".into(), Err(UNKNOWN)),
+            ("FROM:<a@b> AUTH=<>".into(), Err(UNKNOWN)),
+            ("FROM:<a@b> X-1=y".into(), Err(UNKNOWN)),
+            ("FROM:<a@b> X".into(), Err(UNKNOWN)),
+            ("FROM:<a@b> -X".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> =X".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> x_y=1".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> <c@d>".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> X=\u{85}".into(), Err(ARGUMENT)),
+        ];
+        for (text, wanted) in table {
+            let result = mail_argument(&text);
+            let got = result.map(|mail| (mail.reverse_path.to_string(), mail.parameters));
+            let got = got.map_err(|error| (error.code, error.enhanced));
+            let wanted = wanted.map(|(path, parameters)| (path.to_owned(), parameters));
+            assert_eq!(got, wanted, "{text:?}");
         }
     }
-    out
-}
 
-/// Decodes xtext. Digits may be in either case, although RFC 3461 writes capitals. What is not ASCII stays (RFC 6533).
-fn from_xtext(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut octets = text.bytes();
-    while let Some(octet) = octets.next() {
-        if octet == b'+' {
-            let high = char::from(octets.next()?).to_digit(16)?;
-            let low = char::from(octets.next()?).to_digit(16)?;
-            out.push((high * 16 + low) as u8);
-        } else {
-            out.push(octet);
+    #[test]
+    fn reads_rcpt() {
+        type Parsed = Result<(&'static str, &'static str, &'static str), (u16, Enhanced)>;
+        let bad_path = Err((501, Enhanced(5, 1, 3)));
+        let table: Vec<(String, Parsed)> = vec![
+            ("FROM:<a@b>".into(), Err(ARGUMENT)),
+            ("TO:<>".into(), bad_path),
+            ("TO:postmaster".into(), bad_path),
+            ("TO:<abuse>".into(), bad_path),
+            (
+                "to:<PostMaster> NOTIFY=NEVER".into(),
+                Ok(("<PostMaster>", "NEVER", "")),
+            ),
+            // SMTPUTF8 is said at MAIL, which is not known here.
+            ("TO:<ä@b>".into(), Ok(("<ä@b>", "", ""))),
+            ("TO:<@x,@y:a@b>".into(), Ok(("<a@b>", "", ""))),
+            (
+                "TO:<a@b> NOTIFY=success,Delay".into(),
+                Ok(("<a@b>", "SUCCESS,DELAY", "")),
+            ),
+            (
+                "TO:<a@b> NOTIFY=DELAY,FAILURE,SUCCESS".into(),
+                Ok(("<a@b>", "SUCCESS,FAILURE,DELAY", "")),
+            ),
+            ("TO:<a@b> NOTIFY=SUCCESS,NEVER".into(), Err(ARGUMENT)),
+            ("TO:<a@b> NOTIFY=NEVER,NEVER".into(), Err(ARGUMENT)),
+            ("TO:<a@b> NOTIFY=SUCCESS,".into(), Err(ARGUMENT)),
+            ("TO:<a@b> NOTIFY=,".into(), Err(ARGUMENT)),
+            ("TO:<a@b> NOTIFY".into(), Err(ARGUMENT)),
+            ("TO:<a@b> NOTIFY=NEVER NOTIFY=DELAY".into(), Err(ARGUMENT)),
+            (
+                "TO:<a@b> ORCPT=rfc822;a+2Bc@d".into(),
+                Ok(("<a@b>", "", "rfc822;a+2Bc@d")),
+            ),
+            ("TO:<a@b> ORCPT=rfc822;a+0Ac@d".into(), Err(ARGUMENT)),
+            ("TO:<a@b> ORCPT=a ORCPT=b".into(), Err(ARGUMENT)),
+            ("TO:<a@b> ORCPT=x;a ORCPT=x;a".into(), Err(ARGUMENT)),
+            (
+                format!("TO:<a@b> ORCPT=x;{}", "y".repeat(499)),
+                Err(ARGUMENT),
+            ),
+            ("TO:<a@b> SIZE=1".into(), Err(UNKNOWN)),
+        ];
+        for (text, wanted) in table {
+            let got = rcpt_argument(&text).map(|rcpt| {
+                let notify = rcpt
+                    .parameters
+                    .notify
+                    .map_or(String::new(), |notify| notify.to_string());
+                let orcpt = rcpt
+                    .parameters
+                    .orcpt
+                    .map_or(String::new(), |orcpt| orcpt.to_string());
+                (rcpt.forward_path.to_string(), notify, orcpt)
+            });
+            let got = got.map_err(|error| (error.code, error.enhanced));
+            let wanted = wanted.map(|(path, notify, orcpt)| {
+                (path.to_owned(), notify.to_owned(), orcpt.to_owned())
+            });
+            assert_eq!(got, wanted, "{text:?}");
+        }
+        for octets in [499, 500] {
+            let address = "y".repeat(octets - "x;".len());
+            let rcpt = rcpt_argument(&format!("TO:<a@b> ORCPT=x;{address}")).unwrap();
+            assert_eq!(rcpt.parameters.orcpt.unwrap().address, address);
         }
     }
-    String::from_utf8(out).ok()
-}
 
-/// Decodes `\x{...}` (RFC 6533 §3: EmbeddedUnicodeChar).
-fn from_unitext(text: &str) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        let (digits, further) = after.strip_prefix("x{")?.split_once('}')?;
-        if !(2..=6).contains(&digits.len())
-            || !digits.bytes().all(|octet| octet.is_ascii_hexdigit())
-        {
-            return None;
+    #[test]
+    fn finds_the_path_text() {
+        let table = [
+            ("", None),
+            ("<a@b>", None),
+            ("CC:<a@b>", None),
+            ("FROM:", Some(("", ""))),
+            ("FROM:<>", Some(("<>", ""))),
+            ("to: <a@b>  X=1 Y ", Some(("<a@b>", "X=1 Y"))),
+            ("FROM:a@b SIZE=1", Some(("a@b", "SIZE=1"))),
+            (r#"FROM:"a b>"@c SIZE=1"#, Some((r#""a b>"@c"#, "SIZE=1"))),
+            (
+                r#"FROM:<"a\"> "@c>SIZE=1"#,
+                Some((r#"<"a\"> "@c>"#, "SIZE=1")),
+            ),
+            ("FROM:<a b@c> SIZE=1", Some(("<a b@c>", "SIZE=1"))),
+            // Not ended: all of it.
+            ("FROM:<a@b SIZE=1", Some(("<a@b SIZE=1", ""))),
+            (r#"FROM:<"a@b> SIZE=1"#, Some((r#"<"a@b> SIZE=1"#, ""))),
+            ("FROM:<ä@b> ö", Some(("<ä@b>", "ö"))),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(path_text(text), wanted, "{text:?}");
         }
-        out.push_str(before);
-        out.push(char::from_u32(u32::from_str_radix(digits, 16).ok()?)?);
-        rest = further;
     }
-    out.push_str(rest);
-    Some(out)
+
+    #[test]
+    fn repeats_a_clients_word_safely() {
+        let error =
+            mail_argument(&format!("FROM:<a@b> X{}\u{202e}=", "y".repeat(1_000))).unwrap_err();
+        assert!(error.text.len() < 100, "{error}");
+        let error = mail_argument("FROM:<a@b> X\u{202e}\u{7}").unwrap_err();
+        assert_eq!(error.text, "malformed parameter X??");
+    }
+
+    /// A valid mailbox in SMTP form. Quoted strings need their quotes here, as smtp-proto gives them back without.
+    fn mailbox() -> impl Strategy<Value = String> {
+        let atoms = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,6}(\\.[a-z0-9+=]{1,5}){0,3}";
+        let quoted = r#""[ a-z@<>,:;.()]{1,12}""#;
+        let domain = "[a-zA-Z0-9]{1,5}(\\.[a-z0-9]{1,4}-[a-z0-9]{1,4}){0,3}(\\.[a-z]{2,4})?";
+        (prop_oneof![atoms, quoted], domain)
+            .prop_map(|(local_part, domain)| format!("{local_part}@{domain}"))
+    }
+
+    fn parameters(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let picked = prop::sample::subsequence(words, 0..=words.len()).prop_shuffle();
+        picked.prop_map(|words| words.iter().map(|word| format!(" {word}")).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_smtp_proto_on_mail(
+            mailbox in mailbox(), route in "(@a\\.example(,@b-c)?:)?", size: Option<u64>,
+            words in parameters(&["BODY=8BITMIME", "smtputf8", "RET=FULL", "ENVID=a+2Bb+3Dc"]),
+        ) {
+            let size_word = size.map_or(String::new(), |size| format!(" SIZE={size}"));
+            let line = format!("MAIL FROM:<{route}{mailbox}>{words}{size_word}");
+            let Ok(Command::Mail(text)) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+            let ours = mail_argument(&text).unwrap();
+            let sent = format!("{line}\r\n");
+            let theirs = smtp_proto::Request::parse(&mut sent.as_bytes().iter()).unwrap();
+            let smtp_proto::Request::Mail { from } = theirs else { panic!("{line}") };
+            prop_assert_eq!(ours.reverse_path.address(), from.address);
+            let parameters = ours.parameters;
+            prop_assert_eq!(parameters.size, size);
+            // It keeps usize::MAX for errors.
+            prop_assert_eq!(parameters.size.unwrap_or(0), from.size as u64);
+            prop_assert_eq!(parameters.smtputf8, from.flags & smtp_proto::MAIL_SMTPUTF8 != 0);
+            prop_assert_eq!(parameters.body.is_some(), from.flags & smtp_proto::MAIL_BODY_8BITMIME != 0);
+            prop_assert_eq!(parameters.ret.is_some(), from.flags & smtp_proto::MAIL_RET_FULL != 0);
+            prop_assert_eq!(parameters.envid.as_deref(), from.env_id.as_deref());
+        }
+
+        #[test]
+        fn agrees_with_smtp_proto_on_rcpt(
+            mailbox in mailbox(),
+            words in parameters(&["NOTIFY=SUCCESS,DELAY", "ORCPT=rfc822;a+2Bb+40c"]),
+        ) {
+            let line = format!("RCPT TO:<{mailbox}>{words}");
+            let Ok(Command::Rcpt(text)) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+            let ours = rcpt_argument(&text).unwrap();
+            let sent = format!("{line}\r\n");
+            let theirs = smtp_proto::Request::parse(&mut sent.as_bytes().iter()).unwrap();
+            let smtp_proto::Request::Rcpt { to } = theirs else { panic!("{line}") };
+            prop_assert_eq!(ours.forward_path.address(), to.address);
+            let notify = smtp_proto::RCPT_NOTIFY_SUCCESS | smtp_proto::RCPT_NOTIFY_DELAY;
+            let wanted = Notify { success: true, failure: false, delay: true };
+            prop_assert_eq!(ours.parameters.notify, (to.flags & notify == notify).then_some(wanted));
+            let orcpt = ours.parameters.orcpt.map(|orcpt| orcpt.address);
+            prop_assert_eq!(orcpt.as_deref(), to.orcpt.as_deref());
+        }
+
+        #[test]
+        fn takes_any_text(text: String, octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            for text in [&text[..], &String::from_utf8_lossy(&octets)] {
+                for front in ["", "FROM:", "TO:<", "FROM:<a@b> ", "TO:<a@b> ORCPT=", "FROM:<\""] {
+                    let text = format!("{front}{text}");
+                    let _ = (mail_argument(&text), rcpt_argument(&text));
+                    if let Some((path, parameters)) = path_text(&text) {
+                        prop_assert!(text.contains(path) && text.contains(parameters));
+                    }
+                }
+            }
+        }
+    }
 }

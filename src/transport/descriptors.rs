@@ -33,12 +33,13 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Takes over descriptors 0 and 1, once in a process, and lets the watchdog speak there.
-    pub fn standard() -> io::Result<Self> {
-        let (input, output) = sys::client()
-            .ok_or_else(|| io::Error::other("descriptors 0 and 1 are taken already"))?;
+    /// Takes over descriptors 0 and 1, once in a process, and lets the watchdog speak there. Never dropped: the numbers stay
+    /// taken, so that no file that is opened later becomes descriptor 0 or 1.
+    pub fn standard() -> io::Result<&'static mut Self> {
+        let taken = || io::Error::other("descriptors 0 and 1 are taken already");
+        let (input, output) = sys::client().ok_or_else(taken)?;
         watchdog::speak(true);
-        Ok(Self::new(input, output))
+        Ok(Box::leak(Box::new(Self::new(input, output))))
     }
 
     /// Takes over any two descriptors.
@@ -164,7 +165,6 @@ impl Transport for Descriptors {
             if lingering {
                 self.drain();
             }
-            // The socket itself stays until the process ends, so that no file that is opened later becomes descriptor 0 or 1.
             return;
         }
         // A pipe's reader sees its end only when it is closed. Nobody resets a pipe, so nothing need be drained.

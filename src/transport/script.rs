@@ -192,3 +192,135 @@ impl Transport for Script {
         self.closed = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Plays a dialog against replies: the first is the greeting, each further one answers what the client sent then.
+    /// Gives back all that the client said, one item a turn.
+    fn play(dialog: &[u8], replies: &[&str], buffer_octets: usize) -> Vec<Vec<u8>> {
+        let mut script = Script::new(dialog);
+        let exchanges = script.exchanges();
+        let mut replies = replies.iter();
+        let mut heard = Vec::new();
+        let mut buffer = vec![0; buffer_octets];
+        let now = Instant::now();
+        for _turn in 0..1000 {
+            if let Some(reply) = replies.next() {
+                script
+                    .write(reply.as_bytes(), now)
+                    .expect("it takes everything");
+            }
+            let before = exchanges.get().len();
+            loop {
+                match script.read(&mut buffer, now) {
+                    Ok(0) => return heard_in(&exchanges),
+                    Ok(taken) => heard.extend_from_slice(&buffer[..taken]),
+                    Err(fault) => panic!("{fault}"),
+                }
+                // One turn: until what the client said then has been taken.
+                if script.sent == script.sending.len() {
+                    break;
+                }
+            }
+            assert_eq!(exchanges.get().len(), before + 1);
+        }
+        panic!("it never ends");
+    }
+
+    fn heard_in(exchanges: &Exchanges) -> Vec<Vec<u8>> {
+        let events = exchanges.get();
+        events
+            .iter()
+            .filter_map(|event| match event {
+                Exchange::Client(octets) => Some(octets.clone()),
+                Exchange::Server(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn turns() {
+        let (yes, no) = (
+            ["220 x\r\n", "354 go\r\n", "250 ok\r\n"],
+            ["220 x\r\n", "503 no\r\n", "250 ok\r\n"],
+        );
+        #[rustfmt::skip]
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("", &yes, &[]),
+            ("\n", &yes, &["\r\n"]),
+            ("QUIT", &yes, &["QUIT\r\n"]),
+            ("A\nB\n", &yes, &["A\r\n", "B\r\n"]),
+            ("A\r\nB\nC", &yes, &["A\r\n", "B\n", "C\r\n"]),
+            // Content goes out in one piece after 354, is skipped otherwise.
+            ("DATA\nx\n.\nQUIT\n", &yes, &["DATA\r\n", "x\r\n.\r\n", "QUIT\r\n"]),
+            ("DATA\nx\n.\nQUIT\n", &no, &["DATA\r\n", "QUIT\r\n"]),
+            ("DATA\nx\n.\nQUIT\n", &["220 x\r\n", "250-354\r\n250 x\r\n"], &["DATA\r\n", "QUIT\r\n"]),
+            ("DATA\nx\n.\nQUIT\n", &["220 x\r\n", "354-a\r\n354 b\r\n"], &["DATA\r\n", "x\r\n.\r\n", "QUIT\r\n"]),
+            ("DATA\nx\n.\nQUIT\n", &["220 x\r\n"], &["DATA\r\n", "QUIT\r\n"]),
+            (" data \r\n.\r\nQUIT\r\n", &yes, &[" data \r\n", ".\r\n", "QUIT\r\n"]),
+            ("DATA x\nQUIT\n", &yes, &["DATA x\r\n", "QUIT\r\n"]),
+            // A dot that is missing, or has no line end.
+            ("DATA\nx\n", &yes, &["DATA\r\n", "x\r\n.\r\n"]),
+            ("DATA\nx", &yes, &["DATA\r\n", "x\r\n.\r\n"]),
+            ("DATA\nx\n.", &yes, &["DATA\r\n", "x\r\n.\r\n"]),
+            ("DATA\nx\n", &no, &["DATA\r\n"]),
+            ("DATA", &yes, &["DATA\r\n", ".\r\n"]),
+            ("DATA\n..\n.\nQ\n", &yes, &["DATA\r\n", "..\r\n.\r\n", "Q\r\n"]),
+            // In a file with CRLF only CRLF.CRLF ends content: attempts at smuggling go out as they are.
+            ("DATA\r\na\n.\nb\n.\r\nc\r\n.\n.\r\n.\r\nQ\r\n", &yes,
+             &["DATA\r\n", "a\n.\nb\n.\r\nc\r\n.\n.\r\n.\r\n", "Q\r\n"]),
+            // Chunks: octets of the file, whatever they are.
+            ("BDAT 4 LAST\na\nb\nQUIT\n", &yes, &["BDAT 4 LAST\r\na\nb\n", "QUIT\r\n"]),
+            ("bdat 3\r\na\r\nQUIT\r\n", &no, &["bdat 3\r\na\r\n", "QUIT\r\n"]),
+            ("BDAT 0 LAST\nQUIT\n", &yes, &["BDAT 0 LAST\r\n", "QUIT\r\n"]),
+            ("BDAT 99\nabc", &yes, &["BDAT 99\r\nabc"]),
+            ("BDAT 18446744073709551615\nabc", &yes, &["BDAT 18446744073709551615\r\nabc"]),
+            ("BDAT 18446744073709551616\nabc", &yes, &["BDAT 18446744073709551616\r\n", "abc\r\n"]),
+            ("BDAT x\nabc", &yes, &["BDAT x\r\n", "abc\r\n"]),
+        ];
+        for (dialog, replies, expected) in table {
+            for buffer_octets in [1, 7, 4096] {
+                let heard = play(dialog.as_bytes(), replies, buffer_octets);
+                let heard: Vec<_> = heard
+                    .iter()
+                    .map(|octets| String::from_utf8_lossy(octets))
+                    .collect();
+                assert_eq!(heard, *expected, "{dialog:?} {replies:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_record_has_both_sides_in_order() {
+        let mut script = Script::new(b"NOOP\nQUIT\n");
+        let exchanges = script.exchanges();
+        let now = Instant::now();
+        let mut buffer = [0; 64];
+        script.write(b"220 ", now).expect("written");
+        script.write(b"x\r\n", now).expect("written");
+        assert_eq!(script.read(&mut buffer, now).ok(), Some(6));
+        script.write(b"250 ok\r\n", now).expect("written");
+        assert!(!script.client_speaks_within(Duration::from_secs(9)));
+        script.close(true);
+        assert_eq!(script.read(&mut buffer, now).ok(), Some(0));
+        let expected = [
+            Exchange::Server(b"220 x\r\n".to_vec()),
+            Exchange::Client(b"NOOP\r\n".to_vec()),
+            Exchange::Server(b"250 ok\r\n".to_vec()),
+        ];
+        assert_eq!(&*exchanges.get(), expected);
+    }
+
+    proptest! {
+        /// Whatever the file holds, the client comes to an end, and a file with CRLF goes out octet for octet if nothing is refused.
+        #[test]
+        fn everything_goes_out(lines in proptest::collection::vec("(DATA|BDAT [0-9]{1,2}|[a-z.\n]{0,5})\r\n", 1..8)) {
+            let dialog = lines.concat();
+            let heard = play(dialog.as_bytes(), &["354 go\r\n"; 1000], 3).concat();
+            prop_assert!(heard.starts_with(dialog.as_bytes()), "{:?}", String::from_utf8_lossy(&heard));
+        }
+    }
+}

@@ -113,7 +113,7 @@ impl FakeChild {
         if fits {
             Ok(())
         } else {
-            Err(super::no_such_pipe())
+            Err(super::child::no_such_pipe())
         }
     }
 }

@@ -1,0 +1,245 @@
+//! A program that runs: writing to it, reading from it, waiting for its end.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::{Child, Exit};
+use crate::sys::{wait, watchdog};
+use crate::world::Deadline;
+
+/// How much of a child's output is kept while we are busy writing to it. A child that says more waits until it is read.
+const AHEAD_OCTETS_MAX: usize = 1 << 20;
+/// How much more than it keeps a read takes and drops, before it closes the pipe on the child.
+const DROPPED_OCTETS_MAX: usize = 16 << 20;
+/// How often we look after a child where there is no pidfd.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a killed child may take to go.
+const REAP: Duration = Duration::from_secs(2);
+
+/// Our end of a pipe.
+pub(super) enum End {
+    Write(PipeWriter),
+    /// And what has been read ahead.
+    Read(PipeReader, Vec<u8>),
+    /// With what had been read before.
+    Closed(Vec<u8>),
+}
+
+fn late() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+pub(super) fn no_such_pipe() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no such pipe, or closed")
+}
+
+pub(super) struct RealChild {
+    pub(super) id: i32,
+    pub(super) pipes: Vec<End>,
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) exit: Option<Exit>,
+    pub(super) pace: Duration,
+    pub(super) deadline: Deadline,
+}
+
+impl RealChild {
+    /// Waits until `pipe` takes octets; meanwhile keeps what the child says, or both would wait for each other.
+    fn wait_for_room(&mut self, pipe: usize) -> io::Result<()> {
+        let until = self.deadline.step(self.pace);
+        loop {
+            let Some(End::Write(writer)) = self.pipes.get(pipe) else {
+                return Err(no_such_pipe());
+            };
+            let mut waiting = vec![PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+            let mut places = Vec::new();
+            for (place, end) in self.pipes.iter().enumerate() {
+                if let End::Read(reader, ahead) = end
+                    && ahead.len() < AHEAD_OCTETS_MAX
+                {
+                    waiting.push(PollFd::new(reader.as_fd(), PollFlags::POLLIN));
+                    places.push(place);
+                }
+            }
+            if !wait::ready(&mut waiting, Some(until))? {
+                return Err(late());
+            }
+            let ready: Vec<bool> = waiting
+                .iter()
+                .map(|one| one.any().unwrap_or(true))
+                .collect();
+            for (place, _) in places.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+                self.read_ahead(*place)?;
+            }
+            if ready[0] {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what there is, once, from a pipe that polls readable.
+    fn read_ahead(&mut self, place: usize) -> io::Result<()> {
+        let Some(End::Read(reader, ahead)) = self.pipes.get_mut(place) else {
+            return Ok(());
+        };
+        let mut buffer = [0; 16 * 1024];
+        let taken = match reader.read(&mut buffer) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        ahead.extend_from_slice(&buffer[..taken]);
+        if taken == 0 {
+            let ahead = std::mem::take(ahead);
+            self.pipes[place] = End::Closed(ahead);
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, flags: WaitPidFlag) -> io::Result<Option<Exit>> {
+        loop {
+            let exit = match waitpid(Pid::from_raw(self.id), Some(flags)) {
+                Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+                Ok(_) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                // By a real-time signal, for which nix has no name.
+                Err(Errno::EINVAL) => Exit::Signal(0),
+                Err(error) => return Err(error.into()),
+            };
+            self.exit = Some(exit);
+            watchdog::remove_group(self.id);
+            return Ok(Some(exit));
+        }
+    }
+
+    /// Waits until `until` for its end.
+    fn wait_until(&mut self, until: Instant) -> io::Result<Exit> {
+        loop {
+            if let Some(exit) = self.exit {
+                return Ok(exit);
+            }
+            if let Some(exit) = self.reap(WaitPidFlag::WNOHANG)? {
+                return Ok(exit);
+            }
+            if Instant::now() >= until {
+                return Err(late());
+            }
+            match &self.pidfd {
+                Some(pidfd) => wait::ready(
+                    &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
+                    Some(until),
+                )?,
+                None => wait::ready(&mut [], Some(until.min(Instant::now() + LOOK_EVERY)))?,
+            };
+        }
+    }
+
+    /// Whether a pipe has something to be read, or its end, before `until`. False once the child has exited and the pipe is
+    /// empty: somebody else may hold it open for ever (a daemon that it started).
+    fn wait_for_output(&self, pipe: usize, until: Instant) -> io::Result<bool> {
+        let Some(End::Read(reader, _)) = self.pipes.get(pipe) else {
+            return Err(no_such_pipe());
+        };
+        let output = || PollFd::new(reader.as_fd(), PollFlags::POLLIN);
+        let mut waiting = vec![output()];
+        waiting.extend(
+            self.pidfd
+                .iter()
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+        );
+        if !wait::ready(&mut waiting, Some(until))? {
+            return Err(late());
+        }
+        // The second look, because the child may have written after the first was taken and before it exited.
+        Ok(waiting[0].any().unwrap_or(true) || wait::ready(&mut [output()], Some(Instant::now()))?)
+    }
+}
+
+impl Child for RealChild {
+    fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()> {
+        let mut left = octets;
+        while !left.is_empty() {
+            if self
+                .deadline
+                .get()
+                .is_some_and(|until| Instant::now() >= until)
+            {
+                return Err(late());
+            }
+            let Some(End::Write(writer)) = self.pipes.get_mut(pipe) else {
+                return Err(no_such_pipe());
+            };
+            match writer.write(left) {
+                Ok(written) => left = &left[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_room(pipe)?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, pipe: usize) {
+        if let Some(end) = self.pipes.get_mut(pipe) {
+            *end = End::Closed(Vec::new());
+        }
+    }
+
+    fn read(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>> {
+        let mut taken = 0;
+        while matches!(self.pipes.get(pipe), Some(End::Read(..))) {
+            let until = self.deadline.step(self.pace);
+            let more = taken < DROPPED_OCTETS_MAX && self.wait_for_output(pipe, until)?;
+            if more {
+                self.read_ahead(pipe)?;
+            }
+            match &mut self.pipes[pipe] {
+                End::Read(_, ahead) if !more => {
+                    self.pipes[pipe] = End::Closed(std::mem::take(ahead))
+                }
+                End::Read(_, ahead) => {
+                    taken += ahead.len().saturating_sub(octets_max);
+                    ahead.truncate(octets_max);
+                }
+                End::Write(_) | End::Closed(_) => {}
+            }
+        }
+        let Some(End::Closed(kept)) = self.pipes.get_mut(pipe) else {
+            return Err(no_such_pipe());
+        };
+        let mut kept = std::mem::take(kept);
+        kept.truncate(octets_max);
+        Ok(kept)
+    }
+
+    fn wait(&mut self) -> io::Result<Exit> {
+        self.wait_until(self.deadline.step(self.pace))
+    }
+
+    fn kill(&mut self) {
+        // Only while it has not been waited for: after that the number may be somebody else's.
+        if self.exit.is_none() {
+            let _ = killpg(Pid::from_raw(self.id), Signal::SIGKILL);
+        }
+    }
+
+    fn id(&self) -> u32 {
+        self.id.unsigned_abs()
+    }
+}
+
+impl Drop for RealChild {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.wait_until(Instant::now() + REAP);
+    }
+}
