@@ -25,6 +25,8 @@ pub struct Decision {
     pub text: String,
     /// On what evidence.
     pub evidence: Vec<String>,
+    /// What the backend calls the message that it took, where it tells.
+    pub queue_id: Option<String>,
     /// How long it took.
     pub took: Duration,
     /// Shadow mode: would have refused, and the refusal was withheld.
@@ -41,6 +43,7 @@ impl Decision {
             verdict: "decline",
             text: String::new(),
             evidence: Vec::new(),
+            queue_id: None,
             took: Duration::ZERO,
             withheld: false,
         }

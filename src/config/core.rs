@@ -97,6 +97,14 @@ const DAY_S: u64 = 86_400;
 impl Core {
     /// Reads them all. The error lists every fault, not only the first.
     pub fn read(dir: &ConfigDir, env: Env<'_>) -> Result<Self, Vec<ConfigError>> {
+        match Self::survey(dir, env) {
+            (core, faults) if faults.is_empty() => Ok(core),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// Reads them all, for `check`: what is at fault has its default.
+    pub fn survey(dir: &ConfigDir, env: Env<'_>) -> (Self, Vec<ConfigError>) {
         let mut files = Files {
             dir,
             faults: Vec::new(),
@@ -144,11 +152,7 @@ impl Core {
             me,
             auth_results_id,
         };
-        if files.faults.is_empty() {
-            Ok(core)
-        } else {
-            Err(files.faults)
-        }
+        (core, files.faults)
     }
 }
 
