@@ -6,7 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use super::replies;
 use super::state::{State, go};
-use super::{Ended, Session, Step};
+use super::{Ear, Ended, NoTurns, Session, Step};
 use crate::config::{BareNewline, Nul};
 use crate::hook::facts::{self, Queued};
 use crate::hook::{Chain, Content, Hook, Outcome, Receipt, Refused, Severity, Then};
@@ -42,7 +42,7 @@ impl Session<'_> {
         if open.parameters.body == Some(Body::BinaryMime) {
             return go(replies::binary_needs_bdat(), State::Mail(open));
         }
-        let mut receiving = match self.open_content(open) {
+        let mut receiving = match self.open_content(open, false) {
             Ok(receiving) => receiving,
             Err(step) => return step,
         };
@@ -53,14 +53,16 @@ impl Session<'_> {
         self.conclude(receiving)
     }
 
-    /// Asks whether content may come at all.
-    fn open_content(&mut self, open: Transaction) -> Result<Receiving, Step> {
+    /// Asks whether content may come at all. `chunked`: it is on its way, by BDAT; else nothing may come before 354, for DATA
+    /// ends a pipelined group (RFC 2920 §3.1).
+    fn open_content(&mut self, open: Transaction, chunked: bool) -> Result<Receiving, Step> {
         if open.recipients.is_empty() {
             return Err(go(replies::no_recipients(open.refused), State::Mail(open)));
         }
         if self.chain.wants(Hook::Data) {
-            let mut line = super::Ear(self.transport);
-            let mut at = facts::Data { session: &mut self.facts, transaction: &open, line: &mut line };
+            let ear = Ear::new(self.transport, &self.input, &self.world);
+            let line: &dyn facts::Listen = if chunked { &NoTurns } else { &ear };
+            let mut at = facts::Data { session: &mut self.facts, transaction: &open, line };
             if let Outcome::Denied(refused) = self.chain.data(&mut at) {
                 let step = self.denied(&refused, &open.reverse_path.to_string(), State::Greeted);
                 self.reset_transaction();
@@ -182,7 +184,7 @@ impl Session<'_> {
 
     /// The first BDAT: as DATA, but without 354 (RFC 3030 §2).
     pub(super) fn first_chunk(&mut self, open: Transaction, octets: u64, last: bool) -> Step {
-        match self.open_content(open) {
+        match self.open_content(open, true) {
             Ok(receiving) => self.chunk(receiving, octets, last),
             Err(Step::Go(reply, state)) => self.swallow(octets, reply, state),
             Err(other) => other,
