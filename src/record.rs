@@ -118,6 +118,16 @@ impl Entry {
         self
     }
 
+    /// What happened: `connection`, `refused`, `queued`.
+    pub fn event(&self) -> &'static str {
+        self.event
+    }
+
+    /// The values in their order; the first is the session's id.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     /// `[ID] refused client=192.0.2.1 reply="550 ..."`, at most `LINE_OCTETS_MAX` with its line end.
     pub fn human(&self) -> String {
         let mut line = String::new();

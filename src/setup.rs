@@ -201,10 +201,9 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
 
 /// The loggers as the log's sinks.
 pub fn sinks(loggers: Vec<Link>) -> Vec<Sink> {
-    let sink = |mut link: Link| -> Sink {
-        Box::new(move |line: &Line<'_>| {
-            link.plugin.logging(line).map_err(|trouble| format!("{}: error, {trouble}", link.name))
-        })
+    let sink = |mut link: Link| {
+        let (name, level) = (Rc::clone(&link.name), link.plugin.loglevel());
+        Sink::new(&name, level, Box::new(move |line: &Line<'_>| link.plugin.logging(line).map_err(|trouble| trouble.0)))
     };
     loggers.into_iter().map(sink).collect()
 }

@@ -33,10 +33,14 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
         return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
-        Ok(ready) => match ready.run(transport) {
-            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => 0,
-            Ended::Lost | Ended::TimedOut | Ended::Terminated => TROUBLE,
-        },
+        Ok(ready) => {
+            let ended = ready.run(transport);
+            log::end();
+            match ended {
+                Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => 0,
+                Ended::Lost | Ended::TimedOut | Ended::Terminated => TROUBLE,
+            }
+        }
         Err(faults) => {
             for fault in &faults {
                 tracing::error!("{fault}");
@@ -92,7 +96,7 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     log::attach(level, setup::sinks(loggers));
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
-    log::prefix(&format!("[{id}] "));
+    log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
