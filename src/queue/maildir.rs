@@ -469,3 +469,265 @@ fn failed(step: &str, path: &Path, error: &io::Error) -> QueueError {
         _ => QueueError::transient("the message cannot be stored now, try again later", evidence),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::hook::Severity;
+    use crate::queue::trial;
+    use crate::world::FakeHost;
+
+    const CONTENT: &str = "Subject: x\r\n\r\none\r\n..\r\n";
+    const FROM: &str = "<a@b.example>";
+
+    /// Every file below, as path and content, sorted.
+    fn files(dir: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut left = vec![dir.to_owned()];
+        while let Some(next) = left.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    left.push(path);
+                } else {
+                    let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                    found.push((name, fs::read_to_string(path).unwrap()));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn values_become_plain_names() {
+        let table = [
+            ("", "_"),
+            (".", "_"),
+            ("..", "_."),
+            ("...", "_.."),
+            (".x", "_x"),
+            ("x.", "x."),
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            ("/etc", "_etc"),
+            ("a\0b\nc\\d", "a_b_c_d"),
+            ("%l%u", "_l_u"),
+            ("A-z0+9_.,@=", "A-z0+9_.,@="),
+            ("\u{e9}\u{4e2d}", "__"),
+        ];
+        for (value, name) in table {
+            assert_eq!(harmless(value), name, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let long = "x".repeat(200);
+        let pattern = |text: &str| Pattern::try_from(text.to_owned());
+        let table = [
+            ("%d/%l", "..", "here.example", Some("here.example/_.")),
+            ("//%d//%l//", "x", "y", Some("y/x")),
+            (".%l", ".", "y", Some("._")),
+            ("%u", "", "y", Some("_@y")),
+            ("%u", "/../x", "y/../z", Some("_.._x@y_.._z")),
+            ("box-%l.%d", "a%d", "y", Some("box-a_d.y")),
+            ("%l", "\u{e9}", "y", Some("_")),
+            ("%u", &long, &long, None),
+        ];
+        for (text, local_part, domain, expected) in table {
+            let path = pattern(text).unwrap().path(local_part, domain);
+            match (path, expected) {
+                (Ok(path), Some(expected)) => assert_eq!(path, Path::new(expected), "{text}"),
+                (Err(error), None) => assert_eq!((error.severity, error.enhanced), (Severity::Permanent, (1, 3))),
+                (other, _) => panic!("{text}: {other:?}"),
+            }
+        }
+        for text in ["", "new", "%", "%%", "%x", "%l%", "../%l", "%l/../%d", "./%l", "%l/.", "%l\0"] {
+            assert!(pattern(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever an address holds, its maildir is below, and at the depth that the pattern says.
+        #[test]
+        fn no_address_leads_elsewhere(local_part: String, domain in "[./\\PC]{0,40}") {
+            if let Ok(path) = Pattern("%d/%l/%u".into()).path(&local_part, &domain) {
+                proptest::prop_assert_eq!(path.components().count(), 3);
+                let plain = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+                proptest::prop_assert!(path.components().all(plain));
+            }
+        }
+    }
+
+    #[test]
+    fn lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = trial::world(dir.path());
+        let good = ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
+        for line in good {
+            assert!(trial::build(&ENTRY, line, &world).is_ok(), "{line}");
+        }
+        let bad = [
+            ("", "dir"),
+            ("m new", "a pattern has at least one of"),
+            ("m ../%l", "by their names"),
+            ("m %l 999", "octal"),
+            ("m %l 070", "octal"),
+            ("m %l 2770", "octal"),
+            ("m %l 770 more", "more"),
+            ("m moed 770", "moed"),
+            ("m dir n", "twice"),
+            ("~/m", "~ is not expanded"),
+        ];
+        for (line, fault) in bad {
+            let error = trial::build(&ENTRY, line, &world).err().unwrap_or_else(|| panic!("{line} is taken"));
+            assert!(error.contains(fault), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_file_for_all_or_one_for_each() {
+        let to = ["<x@Here.Example>", "<\"../y\"@here.example>", "<Postmaster>"];
+        let name = |count: u32| format!("1893456000.M0P3999Q{count}.a\\057b\\072c");
+        let top = "Return-Path: <a@b.example>\n";
+        let rest = "Subject: x\n\none\n..\n";
+        let table = [
+            (
+                "m/n",
+                1,
+                vec![(
+                    format!("m/n/new/{}", name(2)),
+                    format!(
+                        "{top}Delivered-To: x@Here.Example\nDelivered-To: ../y@here.example\n\
+                         Delivered-To: Postmaster@mx.example\n{rest}"
+                    ),
+                )],
+            ),
+            (
+                "m %d/%l",
+                3,
+                vec![
+                    (
+                        format!("m/here.example/_._y/new/{}", name(4)),
+                        format!("{top}Delivered-To: ../y@here.example\n{rest}"),
+                    ),
+                    (
+                        format!("m/here.example/x/new/{}", name(2)),
+                        format!("{top}Delivered-To: x@Here.Example\n{rest}"),
+                    ),
+                    (
+                        format!("m/mx.example/postmaster/new/{}", name(6)),
+                        format!("{top}Delivered-To: Postmaster@mx.example\n{rest}"),
+                    ),
+                ],
+            ),
+        ];
+        for (line, copies, expected) in table {
+            let dir = tempfile::tempdir().unwrap();
+            let mut world = trial::world(dir.path());
+            world.host = Rc::new(FakeHost::new("a/b:c"));
+            let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
+            let receipt = trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();
+            assert_eq!((receipt.id, &*receipt.text), (Some(name(2)), "Queued!"));
+            assert_eq!(files(dir.path()), expected, "{line}");
+            // The clock stands still: only the count tells the names apart.
+            trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();
+            assert_eq!(files(dir.path()).len(), 2 * copies, "{line}");
+        }
+    }
+
+    #[test]
+    fn rights_are_what_the_setting_says() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for (line, dirs, file) in [("m", 0o700, 0o600), ("m mode 770", 0o770, 0o660), ("m mode 0755", 0o755, 0o644)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap();
+            trial::deliver(&mut *plugin, &trial::envelope("<>", &["<x@here.example>"]), CONTENT).unwrap();
+            for part in ["m", "m/tmp", "m/new", "m/cur"] {
+                assert_eq!(mode(&dir.path().join(part)), dirs, "{line}: {part}");
+            }
+            assert_eq!(mode(&dir.path().join(&files(dir.path())[0].0)), file, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_looping_message_is_refused_where_recipients_have_maildirs() {
+        let table = [
+            ("m %l", "Delivered-To: x@here.example\r\n\r\n", false),
+            ("m %l", "A: b\r\ndelivered-to:\r\n X@HERE.example \r\n\r\n", false),
+            ("m %l", "Delivered-To: z@here.example\r\nDelivered-To: y@here.example\r\n\r\n", false),
+            ("m %l", "Delivered-To: z@here.example\r\n\r\nDelivered-To: x@here.example\r\n", true),
+            ("m", "Delivered-To: x@here.example\r\n\r\n", true),
+        ];
+        for (line, content, taken) in table {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap();
+            let envelope = trial::envelope("<>", &["<x@here.example>", "<y@here.example>"]);
+            match trial::deliver(&mut *plugin, &envelope, content) {
+                Ok(_) => assert!(taken, "{content}"),
+                Err((denial, evidence)) => {
+                    assert!(!taken, "{line} {content}: {evidence}");
+                    assert_eq!((denial.severity, denial.enhanced), (Severity::Permanent, Some((4, 6))));
+                    assert!(files(dir.path()).is_empty());
+                }
+            }
+        }
+    }
+
+    /// Whatever step fails for whichever copy: all or nothing, and the next try succeeds.
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        // A file stands where a directory is wanted, for the second of three recipients.
+        for (block, step) in [("m/y", "create"), ("m/y/tmp", "create"), ("m/y/new", "link")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, "m %l", &trial::world(dir.path())).unwrap();
+            let envelope = trial::envelope("<>", &["<x@here.example>", "<y@here.example>", "<z@here.example>"]);
+            let block = dir.path().join(block);
+            if block.ends_with("new") {
+                fs::create_dir_all(dir.path().join("m/y/tmp")).unwrap();
+            }
+            fs::create_dir_all(block.parent().unwrap()).unwrap();
+            fs::write(&block, "").unwrap();
+            let (denial, evidence) = trial::deliver(&mut *plugin, &envelope, CONTENT).unwrap_err();
+            assert_eq!((denial.severity, denial.enhanced), (Severity::Transient, Some((3, 0))), "{evidence}");
+            assert!(evidence.starts_with(step) && evidence.contains("m/y"), "{evidence}");
+            assert_eq!(files(dir.path()).len(), 1, "{step}: {:?}", files(dir.path()));
+            fs::remove_file(&block).unwrap();
+            trial::deliver(&mut *plugin, &envelope, CONTENT).unwrap();
+            assert_eq!(files(dir.path()).len(), 3, "{step}");
+        }
+    }
+
+    #[test]
+    fn check_makes_nothing_and_says_what_to_mend() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["whole/tmp", "whole/new", "whole/cur", "part/new", "vmail", "bad/new", "bad/cur"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        fs::write(path("file"), "").unwrap();
+        fs::write(path("bad/tmp"), "").unwrap();
+        let table = [
+            ("whole", ""),
+            ("part", ""),
+            ("none/at/all", ""),
+            ("vmail %u", ""),
+            ("none %u", ""),
+            ("file", "file: cannot be written to"),
+            ("file/below", "file: cannot be written to"),
+            ("file %u", "file: cannot be written to"),
+            ("bad", "bad/tmp: cannot be written to"),
+        ];
+        let before = files(dir.path()).len();
+        for (line, fault) in table {
+            let faults = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap().check();
+            assert_eq!(faults.len(), usize::from(!fault.is_empty()), "{line}: {faults:?}");
+            assert!(faults.concat().contains(fault), "{line}: {faults:?}");
+            assert_eq!(files(dir.path()).len(), before, "{line}");
+        }
+        assert!(!path("none").exists());
+    }
+}

@@ -6,6 +6,8 @@
 pub mod discard;
 pub mod maildir;
 pub mod qmail_queue;
+#[cfg(test)]
+mod trial;
 
 use std::time::Duration;
 
