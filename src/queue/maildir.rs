@@ -566,7 +566,8 @@ mod tests {
     fn lines() {
         let dir = tempfile::tempdir().unwrap();
         let world = trial::world(dir.path());
-        let good = ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
+        let good =
+            ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
         for line in good {
             assert!(trial::build(&ENTRY, line, &world).is_ok(), "{line}");
         }
@@ -614,10 +615,7 @@ mod tests {
                         format!("m/here.example/_._y/new/{}", name(4)),
                         format!("{top}Delivered-To: ../y@here.example\n{rest}"),
                     ),
-                    (
-                        format!("m/here.example/x/new/{}", name(2)),
-                        format!("{top}Delivered-To: x@Here.Example\n{rest}"),
-                    ),
+                    (format!("m/here.example/x/new/{}", name(2)), format!("{top}Delivered-To: x@Here.Example\n{rest}")),
                     (
                         format!("m/mx.example/postmaster/new/{}", name(6)),
                         format!("{top}Delivered-To: Postmaster@mx.example\n{rest}"),
