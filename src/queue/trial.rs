@@ -1,5 +1,7 @@
 //! For the backends' unit tests: a backend built from its line, and a message for it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::rc::Rc;
 
