@@ -502,7 +502,7 @@ mod tests {
             (
                 "command_line_octets_max",
                 "511",
-                "\"511\" is not a whole number between 512 and 1048576",
+                "\"511\" is not a whole number between 512 and 65536",
             ),
             (
                 "me",
