@@ -424,7 +424,9 @@ mod tests {
         }
     }
 
-    fn read(env: &[(&str, &str)], ends: &Fake) -> Connection {
+    type Env<'a> = &'a [(&'a str, &'a str)];
+
+    fn read(env: Env<'_>, ends: &Fake) -> Connection {
         let lookup = |name: &str| {
             let found = env.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| OsString::from(value))
@@ -452,7 +454,7 @@ mod tests {
     fn far_and_near_end_by_launcher() {
         let proxy = || socket("127.0.0.1:999");
         #[rustfmt::skip]
-        let table: Vec<(&[(&str, &str)], Fake, &str)> = vec![
+        let table: Vec<(Env<'_>, Fake, &str)> = vec![
             // What a launcher says and we cannot read is unknown, and the socket is not believed instead.
             (&[("TCPREMOTEIP", "")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
             (&[("TCPREMOTEIP", "unknown")], proxy(), "Ucspi - - 192.0.2.25 25 1"),
@@ -558,7 +560,7 @@ mod tests {
     fn rules_of_the_administrator() {
         const TCP: (&str, &str) = ("TCPREMOTEIP", "192.0.2.1");
         #[rustfmt::skip]
-        let table: Vec<(&[(&str, &str)], Fake, Option<&str>, bool, usize)> = vec![
+        let table: Vec<(Env<'_>, Fake, Option<&str>, bool, usize)> = vec![
             // Without an address nothing is granted, whatever the variables say.
             (&[("RELAYCLIENT", "")], pipe(), None, false, 2),
             (&[("RELAYCLIENT", ""), ("WHITELISTCLIENT", "1")], gone(), None, false, 2),

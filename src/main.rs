@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static MEMORY: postern::sys::arena::Arena = postern::sys::arena::Arena;
+
 fn main() -> ExitCode {
     postern::cli::run(&[])
 }

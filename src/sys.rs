@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod signals;
+pub mod arena;
 pub mod wait;
 pub mod watchdog;
 

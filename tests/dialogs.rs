@@ -109,7 +109,12 @@ fn compare(file: &Path, found: &[u8]) -> String {
     }
     if std::env::var_os("BLESS").is_none() {
         let name = file.file_name().unwrap().to_string_lossy();
-        return format!("  {name}:\n{}", difference(&expected, found));
+        // The other files are text already.
+        let show = |octets: &[u8]| match file.extension() {
+            Some(kind) if kind == "reply" => readable(octets),
+            _ => String::from_utf8_lossy(octets).into_owned(),
+        };
+        return format!("  {name}:\n{}", difference(&show(&expected), &show(found)));
     }
     if found.is_empty() {
         fs::remove_file(file).unwrap();
@@ -132,11 +137,17 @@ fn arrived(room: &Room) -> Vec<u8> {
     for (at, queued) in store::queued(room).iter().enumerate() {
         part(format!("message {}", at + 1), &queued.message);
         // One record a line, so that a change of one recipient is a change of one line.
-        let records: Vec<&[u8]> = queued
-            .envelope
-            .split_inclusive(|&octet| octet == 0)
+        let records = queued.envelope.split_inclusive(|&octet| octet == 0);
+        let records: Vec<u8> = records
+            .flat_map(|record| {
+                [
+                    record, b"
+",
+                ]
+                .concat()
+            })
             .collect();
-        part(format!("envelope {}", at + 1), &records.join(&b'\n'));
+        part(format!("envelope {}", at + 1), &records);
     }
     for dir in store::maildirs(room.root()) {
         let mut messages = store::maildir(&dir);

@@ -282,6 +282,12 @@ fn how_qmail_queue_is_called() {
         .filter_map(|line| line.strip_prefix("descriptor "))
     {
         let (number, leads_to) = line.split_once(' ').unwrap();
+        // What whoever runs the tests leaves open to all is no fault of the program.
+        if std::fs::read_link(format!("/proc/self/fd/{number}"))
+            .is_ok_and(|own| own == Path::new(leads_to))
+        {
+            continue;
+        }
         assert!(
             ["0", "1", "2", "4", "6"].contains(&number),
             "descriptor {line} was inherited"
@@ -377,6 +383,13 @@ fn the_connection_breaks_between_lines() {
         .step_by(20)
         .collect();
     cuts.push(whole.len());
+    // Unbroken, it is queued: else the rest would prove nothing.
+    let room = Room::with_queue();
+    let (mut client, _served) = Client::serve(&room, Log::Client);
+    client.send(whole.as_bytes());
+    client.rest();
+    assert_eq!(messages(&room).len(), 1);
+
     let mut broken = 0;
     for cut in cuts {
         let room = Room::with_queue();

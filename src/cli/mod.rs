@@ -2,6 +2,7 @@
 
 mod serve;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,16 +55,31 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
     if crate::launch::protect_descriptors().is_err() {
         return ExitCode::from(TROUBLE);
     }
-    // The hot path: serving with no arguments does not enter the command line's parser.
-    if std::env::args_os().len() <= 1 {
-        return serve::serve(&Options::default(), extra);
+    // The hot path: a launcher's command line does not enter the parser for people.
+    if let Some(options) = launcher_options(std::env::args_os().skip(1)) {
+        // Everything is written and closed: what std would still tidy up dies with the process.
+        crate::sys::exit_now(serve::serve(&options, extra).into());
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return serve::bad_arguments(&error),
     };
     match arguments.command {
-        None => serve::serve(&arguments.at.options(), extra),
+        None => ExitCode::from(serve::serve(&arguments.at.options(), extra)),
         Some(task) => match task {},
     }
+}
+
+/// What a launcher's line holds: nothing, or `--config DIR`, `--plugins-dir DIR`, `--chain NAME`, and nothing else.
+fn launcher_options(mut words: impl Iterator<Item = OsString>) -> Option<Options> {
+    let mut options = Options::default();
+    while let Some(word) = words.next() {
+        match word.to_str()? {
+            "--config" => options.config = Some(words.next()?.into()),
+            "--plugins-dir" => options.plugins_dir = Some(words.next()?.into()),
+            "--chain" => options.chain = Some(words.next()?.into_string().ok()?),
+            _ => return None,
+        }
+    }
+    Some(options)
 }

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::hook::{Chain, Entry, facts};
 use crate::launch::{self, Connection};
 use crate::log::{self, Level};
-use crate::session::{Ended, NoWitness, Session};
+use crate::session::{NoWitness, Session};
 use crate::setup::{self, Options, Setup};
 use crate::smtp::reply::{Enhanced, Reply};
 use crate::transport::{Descriptors, Transport};
@@ -25,18 +25,20 @@ use crate::world::{Random, World};
 const LEVEL_DEFAULT: Level = Level::Info;
 
 /// Serves, and says how it went: 0 done, 100 the configuration is wrong, 111 a passing trouble.
-pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> ExitCode {
+pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
-    let Ok(transport) = Descriptors::standard() else { return ExitCode::from(TROUBLE) };
+    let Ok(transport) = Descriptors::standard() else { return TROUBLE };
     if let Err(error) = prepare() {
         tracing::error!("cannot start: {error}");
         return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
-        Ok(ready) => match ready.run(transport) {
-            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => ExitCode::SUCCESS,
-            Ended::Lost | Ended::TimedOut | Ended::Terminated => ExitCode::from(TROUBLE),
-        },
+        // However it ended, the session was served: what a client does is no trouble of ours.
+        Ok(ready) => {
+            ready.run(transport);
+            log::end();
+            0
+        }
         Err(faults) => {
             for fault in &faults {
                 tracing::error!("{fault}");
@@ -60,7 +62,7 @@ pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
     tracing::error!("{error}");
     match Descriptors::standard() {
-        Ok(transport) => refuse(transport, "configuration fault", WRONG),
+        Ok(transport) => ExitCode::from(refuse(transport, "configuration fault", WRONG)),
         Err(_) => ExitCode::from(WRONG),
     }
 }
@@ -74,16 +76,16 @@ struct Ready {
 }
 
 impl Ready {
-    fn run(self, transport: &mut dyn Transport) -> Ended {
+    fn run(self, transport: &mut dyn Transport) {
         let mut nobody = NoWitness;
         let session =
             Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
-        session.serve()
+        session.serve();
     }
 }
 
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, Vec<ConfigError>> {
-    let setup = setup::read(options, extra)?;
+    let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
     let world = World::real(Rc::clone(&setup.dir));
@@ -92,12 +94,14 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     log::attach(level, setup::sinks(loggers));
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
-    log::prefix(&format!("[{id}] "));
+    log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
+    let mut chain = Chain::new(links, world.clone());
+    setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
-    Ok(Ready { chain: Chain::new(links, world.clone()), setup, world, facts })
+    Ok(Ready { setup, world, chain, facts })
 }
 
 /// What every service wants: no core file of other people's mail, signals that end a session cleanly.
@@ -125,13 +129,13 @@ fn drop_root(user: Option<&str>) -> Result<(), String> {
 }
 
 /// 421 instead of the greeting.
-fn refuse(transport: &mut dyn Transport, text: &str, status: u8) -> ExitCode {
+fn refuse(transport: &mut dyn Transport, text: &str, status: u8) -> u8 {
     let reply = Reply::new(421, Some(Enhanced(4, 3, 5)), format!("{text}, try again later"));
     let mut octets = Vec::new();
     reply.write_to(&mut octets, false);
     let _ = transport.write(&octets, Instant::now() + Duration::from_secs(10));
     transport.close(true);
-    ExitCode::from(status)
+    status
 }
 
 /// Thirteen letters and digits: seconds, then chance. Sorts by time.

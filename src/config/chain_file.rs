@@ -4,10 +4,11 @@
 //! into words. Which names exist, and what the words mean, is the registry's and each plugin's matter. Names keep their
 //! spelling: `My::Module` (Perl) stands there as written, for the caller to say that it cannot be run.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::dir::{ConfigDir, Entry};
+use super::dir::ConfigDir;
 use super::error::{ConfigError, Fault, Origin};
 
 /// One line of the chain.
@@ -65,61 +66,83 @@ pub fn read_chain(
     dir: &ConfigDir,
     chain: Option<&str>,
 ) -> Result<Vec<ChainLine>, Vec<ConfigError>> {
-    let file = match chain {
-        None => "plugins".to_owned(),
-        Some(name) if name.is_empty() || name.contains('/') => {
-            return Err(vec![ConfigError::new(format!(
-                "--chain {name:?}: not a name"
-            ))]);
-        }
-        Some(name) => format!("plugins.{name}"),
-    };
-    read_lines(dir, &file)?
-        .ok_or_else(|| vec![ConfigError::at(&dir.path().join(file), 0, Fault::Missing)])
+    let file = chain_name(chain).map_err(|error| vec![error])?;
+    read_lines(dir, &file)?.ok_or_else(|| vec![missing(dir, &file)])
+}
+
+/// The file of a chain: `plugins`, or `plugins.NAME`.
+fn chain_name(chain: Option<&str>) -> Result<String, ConfigError> {
+    match chain {
+        None => Ok("plugins".to_owned()),
+        Some(name) if name.is_empty() || name.contains('/') => Err(ConfigError::new(format!(
+            "--chain {name:?}: not a name"
+        ))),
+        Some(name) => Ok(format!("plugins.{name}")),
+    }
+}
+
+fn missing(dir: &ConfigDir, file: &str) -> ConfigError {
+    ConfigError::at(&dir.path().join(file), 0, Fault::Missing)
 }
 
 /// Any file of plugin lines (`logging` is one); `None` if there is no such file.
 pub fn read_lines(dir: &ConfigDir, name: &str) -> Result<Option<Vec<ChainLine>>, Vec<ConfigError>> {
-    if !dir.exists(name) {
-        return Ok(None);
-    }
-    let entries = dir.list(name).map_err(|error| vec![error])?;
-    let mut lines = Vec::with_capacity(entries.len());
+    let mut lines = Vec::new();
     let mut errors = Vec::new();
-    for entry in entries {
-        match parse(&entry) {
+    let found = dir.each(name, &mut |text, file, line| {
+        match parse(text, file, line) {
             Ok(line) => lines.push(line),
-            Err(fault) => errors.push(entry.error(fault)),
+            Err(fault) => errors.push(ConfigError::at(file, line, fault)),
         }
-    }
-    if errors.is_empty() {
-        Ok(Some(lines))
-    } else {
-        Err(errors)
+        ControlFlow::Continue(())
+    });
+    match found {
+        Ok(false) => Ok(None),
+        Ok(true) if errors.is_empty() => Ok(Some(lines)),
+        Ok(true) => Err(errors),
+        Err(error) => Err(errors.into_iter().chain([error]).collect()),
     }
 }
 
-fn parse(entry: &Entry) -> Result<ChainLine, Fault> {
+/// As [`read_chain`], for `check`: the lines that can be understood, and all faults.
+pub fn survey_chain(dir: &ConfigDir, chain: Option<&str>) -> (Vec<ChainLine>, Vec<ConfigError>) {
+    match chain_name(chain) {
+        Ok(file) if dir.exists(&file) => survey_lines(dir, &file),
+        Ok(file) => (Vec::new(), vec![missing(dir, &file)]),
+        Err(error) => (Vec::new(), vec![error]),
+    }
+}
+
+/// As [`read_lines`], for `check`: the lines that can be understood, and all faults.
+pub fn survey_lines(dir: &ConfigDir, name: &str) -> (Vec<ChainLine>, Vec<ConfigError>) {
+    let survey = dir.survey(name);
+    let (mut lines, mut faults) = (Vec::new(), survey.faults);
+    for entry in &survey.entries {
+        match parse(&entry.text, &entry.file, entry.line) {
+            Ok(line) => lines.push(line),
+            Err(fault) => faults.push(entry.error(fault)),
+        }
+    }
+    (lines, faults)
+}
+
+fn parse(text: &str, file: &Rc<Path>, line: usize) -> Result<ChainLine, Fault> {
     let blank = |c: char| c == ' ' || c == '\t';
-    if entry.text.chars().any(|c| c.is_control() && !blank(c)) {
+    let printable = |octet: &u8| matches!(octet, b' '..=b'~' | b'\t');
+    // Most lines are ASCII, and told by the quick test.
+    if !text.as_bytes().iter().all(printable) && text.chars().any(|c| c.is_control() && !blank(c)) {
         return Err(Fault::Other(format!(
-            "{:?}: there is a control character in it",
-            entry.text
+            "{text:?}: there is a control character in it"
         )));
     }
-    let mut words = entry
-        .text
-        .split(blank)
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned);
-    let label = words.next().unwrap_or_default();
-    let (name, instance) = split_instance(&label)?;
+    let mut words = text.split(blank).filter(|word| !word.is_empty());
+    let (name, instance) = split_instance(words.next().unwrap_or_default())?;
     Ok(ChainLine {
         name,
         instance,
-        arguments: words.collect(),
-        file: Rc::clone(&entry.file),
-        line: entry.line,
+        arguments: words.map(str::to_owned).collect(),
+        file: Rc::clone(file),
+        line,
     })
 }
 

@@ -3,7 +3,7 @@
 //! Each is a file of its name in the configuration directory whose first live line is the value, as in qpsmtpd. What the
 //! launcher says (`DATABYTES`, ...) is not looked at here: it overrides these elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Env;
@@ -91,14 +91,35 @@ pub enum LogFormat {
     Json,
 }
 
+/// Answers for a setting's name: the lines instead of the file's, or None for the file.
+pub type Ask<'a> = &'a mut dyn FnMut(&str) -> Option<Vec<String>>;
+
 /// Seconds of a day: no single wait needs more, and no value of this kind is without a limit.
 const DAY_S: u64 = 86_400;
 
 impl Core {
     /// Reads them all. The error lists every fault, not only the first.
     pub fn read(dir: &ConfigDir, env: Env<'_>) -> Result<Self, Vec<ConfigError>> {
+        Self::read_asking(dir, env, &mut |_| None)
+    }
+
+    /// The same, but `ask` is asked for each setting by its name before the file is (qpsmtpd's `config` hook).
+    pub fn read_asking(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> Result<Self, Vec<ConfigError>> {
+        match Self::collect(dir, env, ask) {
+            (core, faults) if faults.is_empty() => Ok(core),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// Reads them all, for `check`: what is at fault has its default.
+    pub fn survey(dir: &ConfigDir, env: Env<'_>) -> (Self, Vec<ConfigError>) {
+        Self::collect(dir, env, &mut |_| None)
+    }
+
+    fn collect(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> (Self, Vec<ConfigError>) {
         let mut files = Files {
             dir,
+            ask,
             faults: Vec::new(),
         };
         let me = files.word("me", 255).unwrap_or_else(hostname);
@@ -123,7 +144,7 @@ impl Core {
             header_octets_max: files.number("header_octets_max", 1 << 20, 1_000, 1 << 30),
             content_line_octets_max: Some(files.number("content_line_octets_max", 0, 0, 1 << 30))
                 .filter(|max| *max > 0),
-            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 20)
+            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 16)
                 as usize,
             bare_newline: files.choice(
                 "bare_newline",
@@ -144,11 +165,7 @@ impl Core {
             me,
             auth_results_id,
         };
-        if files.faults.is_empty() {
-            Ok(core)
-        } else {
-            Err(files.faults)
-        }
+        (core, files.faults)
     }
 }
 
@@ -187,11 +204,16 @@ fn is_word(text: &str) -> bool {
 /// One-value files, and the faults found in them. Each method gives what the file says, or the default after a fault.
 struct Files<'a> {
     dir: &'a ConfigDir,
+    ask: Ask<'a>,
     faults: Vec<ConfigError>,
 }
 
 impl Files<'_> {
     fn value(&mut self, name: &str) -> Option<Entry> {
+        if let Some(lines) = (self.ask)(name) {
+            let file = Path::new("config hook").join(name).into();
+            return lines.into_iter().next().map(|text| Entry { text, file, line: 1 });
+        }
         self.dir.value(name).unwrap_or_else(|error| {
             self.faults.push(error);
             None
@@ -314,5 +336,250 @@ impl Files<'_> {
             ));
         }
         notes
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::known::known;
+    use super::super::testing::Scratch;
+    use super::*;
+
+    fn read(scratch: &Scratch) -> Result<Core, Vec<String>> {
+        let env = |name: &str| (name == "TMPDIR").then(|| "/big/tmp".into());
+        let texts =
+            |errors: Vec<ConfigError>| errors.iter().map(|error| scratch.cut(error)).collect();
+        Core::read(&scratch.open(), &env).map_err(texts)
+    }
+
+    #[test]
+    fn a_plugins_answer_replaces_the_file_and_is_judged_like_it() {
+        let scratch = Scratch::new(&[("databytes", "10\n"), ("timeout", "20\n")]);
+        let dir = scratch.open();
+        let read = |answer: &str| {
+            let mut ask = |name: &str| (name == "databytes").then(|| vec![answer.to_owned()]);
+            Core::read_asking(&dir, &|_| None, &mut ask)
+        };
+        let core = read("77").unwrap();
+        assert_eq!((core.databytes, core.data_timeout), (Some(77), Duration::from_secs(20)));
+        let faults = read("many").unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].to_string().contains("config hook/databytes"), "{}", faults[0]);
+    }
+
+    #[test]
+    fn defaults() {
+        let core = read(&Scratch::new(&[("databytes", "# none\n")])).unwrap();
+        let want = Core {
+            me: hostname(),
+            auth_results_id: Some(hostname()),
+            greeting: None,
+            databytes: None,
+            size_threshold: 65_536,
+            spool_dir: PathBuf::from("/big/tmp"),
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(300),
+            message_time: Duration::from_secs(1_800),
+            session_time: Duration::from_secs(7_200),
+            errors_max: 20,
+            commands_max: 10_000,
+            recipients_max: 1_000,
+            header_octets_max: 1_048_576,
+            content_line_octets_max: None,
+            command_line_octets_max: 2_048,
+            bare_newline: BareNewline::Refuse,
+            nul: Nul::Refuse,
+            umask: 0o077,
+            user: None,
+            log_format: LogFormat::Human,
+            loglevel: None,
+            notes: Vec::new(),
+        };
+        assert_eq!(core, want);
+        assert!(is_word(&core.me));
+        let core = Core::read(&Scratch::new(&[]).open(), &|_| None).unwrap();
+        assert_eq!(core.spool_dir, PathBuf::from("/tmp"));
+    }
+
+    #[test]
+    fn values() {
+        type Same = fn(&Core) -> bool;
+        let cases: [(&str, &str, Same); 24] = [
+            ("me", "mx.example", |core| {
+                core.me == "mx.example" && core.auth_results_id.as_deref() == Some("mx.example")
+            }),
+            ("me-auth-results", "none", |core| {
+                core.auth_results_id.is_none()
+            }),
+            ("me-auth-results", "id.example", |core| {
+                core.auth_results_id.as_deref() == Some("id.example")
+            }),
+            ("smtpgreeting", "mx.example no spam", |core| {
+                core.greeting.as_deref() == Some("mx.example no spam")
+            }),
+            ("databytes", "0", |core| core.databytes.is_none()),
+            ("databytes", "None", |core| core.databytes.is_none()),
+            ("databytes", "26214400\r", |core| {
+                core.databytes == Some(26_214_400)
+            }),
+            ("databytes", "18446744073709551615", |core| {
+                core.databytes == Some(u64::MAX)
+            }),
+            ("size_threshold", "0", |core| core.size_threshold == 0),
+            ("spool_dir", "spool", |core| {
+                core.spool_dir.is_absolute() && core.spool_dir.ends_with("spool")
+            }),
+            ("spool_dir", "/var/spool/qpsmtpd", |core| {
+                core.spool_dir == *"/var/spool/qpsmtpd"
+            }),
+            ("spool_perms", "0700", |core| {
+                core.notes.len() == 1 && core.notes[0].contains("spool_perms line 1: no effect")
+            }),
+            ("timeout", "1200", |core| {
+                core.command_timeout.as_secs() == 1200 && core.data_timeout.as_secs() == 1200
+            }),
+            ("timeoutsmtpd", "60", |core| {
+                core.command_timeout.as_secs() == 60 && core.data_timeout.as_secs() == 300
+            }),
+            ("recipients_max", "100", |core| core.recipients_max == 100),
+            ("content_line_octets_max", "1000", |core| {
+                core.content_line_octets_max == Some(1000)
+            }),
+            ("command_line_octets_max", "512", |core| {
+                core.command_line_octets_max == 512
+            }),
+            ("bare_newline", "Normalise", |core| {
+                core.bare_newline == BareNewline::Normalise
+            }),
+            ("nul", "accept", |core| core.nul == Nul::Accept),
+            ("umask", "022", |core| core.umask == 0o022),
+            ("user", "smtpd", |core| {
+                core.user.as_deref() == Some("smtpd")
+            }),
+            ("log_format", "json", |core| {
+                core.log_format == LogFormat::Json
+            }),
+            ("loglevel", "6", |core| core.loglevel == Some(6)),
+            ("loglevel", "LOGINFO", |core| core.loglevel == Some(6)),
+        ];
+        for (name, text, same) in cases {
+            let core = read(&Scratch::new(&[(name, &format!("{text}\n# comment\n"))])).unwrap();
+            assert!(same(&core), "{name} {text:?}: {core:?}");
+            assert!(known(name).is_some(), "{name} is not among the known files");
+        }
+    }
+
+    #[test]
+    fn faults() {
+        let cases = [
+            (
+                "databytes",
+                "10M",
+                "\"10M\" is not a whole number of octets, or none",
+            ),
+            (
+                "databytes",
+                "-1",
+                "\"-1\" is not a whole number of octets, or none",
+            ),
+            ("timeout", "300 # s", "\"300 # s\" is not a whole number"),
+            (
+                "timeout",
+                "0",
+                "\"0\" is not a whole number between 1 and 86400",
+            ),
+            (
+                "timeoutsmtpd",
+                "86401",
+                "\"86401\" is not a whole number between 1 and 86400",
+            ),
+            (
+                "recipients_max",
+                "99",
+                "\"99\" is not a whole number between 100 and 1000000",
+            ),
+            (
+                "command_line_octets_max",
+                "511",
+                "\"511\" is not a whole number between 512 and 1048576",
+            ),
+            (
+                "me",
+                "mx example",
+                "\"mx example\" is not a single word of at most 255 octets",
+            ),
+            (
+                "smtpgreeting",
+                "a\u{7}b",
+                "\"a\\u{7}b\" is not printable text of at most 400 octets",
+            ),
+            (
+                "spool_dir",
+                "~/tmp",
+                "\"~/tmp\": ~ is not expanded, write the path in full",
+            ),
+            (
+                "spool_perms",
+                "rwx",
+                "\"rwx\" is not an octal number up to 777",
+            ),
+            ("umask", "088", "\"088\" is not an octal number up to 777"),
+            ("umask", "+22", "\"+22\" is not an octal number up to 777"),
+            ("umask", "7777", "\"7777\" is not an octal number up to 777"),
+            (
+                "bare_newline",
+                "normalize",
+                "\"normalize\" is not refuse or normalise",
+            ),
+            ("log_format", "xml", "\"xml\" is not human or json"),
+            (
+                "loglevel",
+                "8",
+                "\"8\" is not a log level, 0 to 7 or a name from EMERG to DEBUG",
+            ),
+        ];
+        for (name, text, want) in cases {
+            let scratch = Scratch::new(&[(name, &format!("\n{text}\n"))]);
+            assert_eq!(
+                read(&scratch).unwrap_err(),
+                [format!("DIR/{name} line 2: {want}")]
+            );
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told() {
+        let scratch = Scratch::new(&[
+            ("me/x", ""),
+            ("timeout", "x"),
+            ("nul", "x"),
+            ("umask", "9"),
+            ("user", "a b"),
+        ]);
+        let errors = read(&scratch).unwrap_err();
+        assert_eq!(errors.len(), 5, "{errors:?}");
+        assert_eq!(
+            errors[0],
+            "DIR/me: cannot be read: Is a directory (os error 21)"
+        );
+    }
+
+    #[test]
+    fn log_levels() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("logdebug", Some(7)),
+            ("LOGWARN", Some(4)),
+            ("ERROR", Some(3)),
+            ("8", None),
+            ("256", None),
+            ("-1", None),
+            ("LOG", None),
+            ("", None),
+        ] {
+            assert_eq!(loglevel(text), want, "{text:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! an open, a read and a close.
 
 use std::cell::OnceCell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -17,7 +17,8 @@ use std::rc::Rc;
 use super::Env;
 use super::cdb::Cdb;
 use super::error::{ConfigError, Fault, Origin};
-use super::read::read_text;
+use super::folder::{Folder, Name};
+use super::read::{lines, read_text};
 
 /// Octets that one list may hold, what it includes counted in. Longer lists belong into a cdb map.
 pub const LIST_OCTETS_MAX: usize = 64 << 20;
@@ -69,8 +70,7 @@ impl Entry {
 /// A configuration directory. The names in it are those of the moment it was opened.
 #[derive(Debug)]
 pub struct ConfigDir {
-    path: PathBuf,
-    names: Vec<OsString>,
+    folder: Folder,
     control: Option<Control>,
 }
 
@@ -78,7 +78,7 @@ pub struct ConfigDir {
 #[derive(Debug)]
 struct Control {
     path: PathBuf,
-    names: OnceCell<Vec<OsString>>,
+    folder: OnceCell<Folder>,
 }
 
 impl ConfigDir {
@@ -91,26 +91,22 @@ impl ConfigDir {
 
     /// Opens a directory with this control directory behind it, or with none.
     pub fn open_with(path: &Path, control: Option<PathBuf>) -> Result<Self, ConfigError> {
-        let names = names_in(path).map_err(|error| ConfigError::at(path, 0, error))?;
+        let folder = Folder::open(path).map_err(|error| ConfigError::at(path, 0, error))?;
         let control = control.map(|path| Control {
             path,
-            names: OnceCell::new(),
+            folder: OnceCell::new(),
         });
-        Ok(Self {
-            path: path.to_path_buf(),
-            names,
-            control,
-        })
+        Ok(Self { folder, control })
     }
 
     /// The directory, spelled as it was given.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.folder.path
     }
 
     /// The names in the directory, in no order. Those of qmail's control directory are not among them.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
-        self.names.iter().map(OsString::as_os_str)
+        self.folder.names.iter().map(|name| name.as_os_str())
     }
 
     /// Whether there is something of that name, here or in qmail's control directory. One that cannot be read exists too.
@@ -158,8 +154,43 @@ impl ConfigDir {
             chain: Vec::new(),
             files: 0,
             octets_left: LIST_OCTETS_MAX,
+            survey: None,
         };
         walk.file(path).map(|_| true)
+    }
+
+    /// All that is to be said of a file, for `check`: goes on after a fault, and tells which files were read.
+    pub fn survey(&self, name: &str) -> Survey {
+        let mut survey = Survey::default();
+        let path = match self.locate(name) {
+            Ok(Some(path)) => path,
+            Ok(None) => return survey,
+            Err(error) => {
+                survey.faults.push(error);
+                return survey;
+            }
+        };
+        let mut entries = Vec::new();
+        let mut walk = Walk {
+            dir: self,
+            visit: &mut |text, file, line| {
+                entries.push(Entry {
+                    text: text.to_owned(),
+                    file: Rc::clone(file),
+                    line,
+                });
+                ControlFlow::Continue(())
+            },
+            chain: Vec::new(),
+            files: 0,
+            octets_left: LIST_OCTETS_MAX,
+            survey: Some(&mut survey),
+        };
+        if let Err(error) = walk.file(path) {
+            survey.faults.push(error);
+        }
+        survey.entries = entries;
+        survey
     }
 
     /// The map `NAME.cdb`, if there is one.
@@ -187,54 +218,63 @@ impl ConfigDir {
                 "{path:?}: a path cannot hold a NUL"
             )));
         }
-        Ok(self.path.join(path))
+        Ok(self.path().join(path))
     }
 
     /// Where the file of that name is: here, else in qmail's control directory, else nowhere.
     fn locate(&self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
-        if has(&self.path, &self.names, name) {
-            return Ok(Some(self.path.join(name)));
+        let wanted = Name::new(name);
+        if self.folder.lists(&wanted) {
+            return Ok(Some(self.folder.path.join(name)));
         }
-        let Some(control) = &self.control else {
+        let control = self.control.as_ref().map(Control::folder).transpose()?;
+        if let Some(control) = control.filter(|control| control.lists(&wanted)) {
+            return Ok(Some(control.path.join(name)));
+        }
+        // What lies deeper is in no listing.
+        if !name.as_bytes().contains(&b'/') {
             return Ok(None);
-        };
-        let names = match control.names.get() {
-            Some(names) => names,
-            None => {
-                let names = match names_in(&control.path) {
-                    Ok(names) => names,
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            ErrorKind::NotFound | ErrorKind::NotADirectory
-                        ) =>
-                    {
-                        Vec::new()
-                    }
-                    Err(error) => return Err(ConfigError::at(&control.path, 0, error)),
-                };
-                control.names.get_or_init(|| names)
+        }
+        let paths = [Some(&self.folder), control]
+            .into_iter()
+            .flatten()
+            .map(|folder| folder.path.join(name));
+        Ok(paths
+            .into_iter()
+            .find(|path| path.symlink_metadata().is_ok()))
+    }
+}
+
+impl Control {
+    fn folder(&self) -> Result<&Folder, ConfigError> {
+        if let Some(folder) = self.folder.get() {
+            return Ok(folder);
+        }
+        let folder = match Folder::open(&self.path) {
+            Ok(folder) => folder,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Folder::empty(&self.path)
             }
+            Err(error) => return Err(ConfigError::at(&self.path, 0, error)),
         };
-        Ok(has(&control.path, names, name).then(|| control.path.join(name)))
+        Ok(self.folder.get_or_init(|| folder))
     }
 }
 
 /// Sees one live line: its text, its file, its line there.
 pub type Visit<'a> = dyn FnMut(&str, &Rc<Path>, usize) -> ControlFlow<()> + 'a;
 
-fn names_in(path: &Path) -> io::Result<Vec<OsString>> {
-    fs::read_dir(path)?
-        .map(|entry| Ok(entry?.file_name()))
-        .collect()
-}
-
-fn has(path: &Path, names: &[OsString], name: &str) -> bool {
-    // A name in a subdirectory is not in the listing. A dangling link counts as there: it is an error, not an empty list.
-    if name.contains('/') {
-        return path.join(name).symlink_metadata().is_ok();
-    }
-    names.iter().any(|candidate| candidate == name)
+/// What [`ConfigDir::survey`] found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The live lines that could be read.
+    pub entries: Vec<Entry>,
+    /// The files that were read, or could not be.
+    pub files: Vec<PathBuf>,
+    /// Everything that is wrong.
+    pub faults: Vec<ConfigError>,
 }
 
 /// One reading of a list, across what it includes.
@@ -245,12 +285,17 @@ struct Walk<'a, 'v> {
     chain: Vec<Rc<Path>>,
     files: usize,
     octets_left: usize,
+    /// Faults are kept here, and do not end the reading.
+    survey: Option<&'a mut Survey>,
 }
 
 type Step = Result<ControlFlow<()>, ConfigError>;
 
 impl Walk<'_, '_> {
     fn file(&mut self, path: PathBuf) -> Step {
+        if let Some(survey) = &mut self.survey {
+            survey.files.push(path.clone());
+        }
         let file: Rc<Path> = path.into();
         let text = read_text(&file, self.octets_left)?;
         self.octets_left -= text.len().min(self.octets_left);
@@ -258,27 +303,34 @@ impl Walk<'_, '_> {
     }
 
     fn lines(&mut self, file: Rc<Path>, text: &str) -> Step {
-        self.chain.push(Rc::clone(&file));
-        for (index, line) in text.split('\n').enumerate() {
+        for (number, line) in lines(text) {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let flow = match include_target(line) {
-                Some(target) => self.include(
-                    target,
-                    &Origin {
+                Some(target) => {
+                    self.chain.push(Rc::clone(&file));
+                    let origin = Origin {
                         file: Rc::clone(&file),
-                        line: index + 1,
-                    },
-                )?,
-                None => (self.visit)(line, &file, index + 1),
+                        line: number,
+                    };
+                    let flow = self.include(target, &origin);
+                    self.chain.pop();
+                    match (flow, &mut self.survey) {
+                        (Err(error), Some(survey)) => {
+                            survey.faults.push(error);
+                            ControlFlow::Continue(())
+                        }
+                        (flow, _) => flow?,
+                    }
+                }
+                None => (self.visit)(line, &file, number),
             };
             if flow.is_break() {
                 return Ok(flow);
             }
         }
-        self.chain.pop();
         Ok(ControlFlow::Continue(()))
     }
 
@@ -365,6 +417,7 @@ mod tests {
     use super::super::testing::Scratch;
     use super::*;
     use proptest::prelude::*;
+    use std::ffi::OsString;
     use std::os::unix::fs::symlink;
 
     /// The lines of a list as `file:line text`, or the error, both with DIR for the directory.
@@ -384,7 +437,8 @@ mod tests {
 
     #[test]
     fn where_it_is() {
-        let cases: [(&[(&str, &str)], Option<&str>, &str); 6] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: [(Pairs, Option<&str>, &str); 6] = [
             (&[], None, "/etc/postern"),
             (
                 &[("POSTERN_CONFIG", ""), ("QPSMTPD_CONFIG", "")],

@@ -3,7 +3,7 @@
 //! An administrator points postern at a qpsmtpd configuration directory and it works: `dir.rs` reads its files, `cdb.rs` its
 //! maps, `chain_file.rs` the chain of plugins, `core.rs` what the session itself needs. `settings.rs` makes one typed struct
 //! from a plugin's line and from `plugins.d/NAME.toml` (`plugin_file.rs`); `value.rs` turns their words into what the
-//! struct's fields ask for. Every error names file and line (`error.rs`).
+//! struct's fields ask for. Every error names file and line (`error.rs`); `known.rs` lists the files that have a meaning.
 
 use std::ffi::OsString;
 
@@ -12,6 +12,7 @@ pub mod chain_file;
 pub mod core;
 pub mod dir;
 pub mod error;
+mod folder;
 pub mod known;
 mod misfit;
 pub mod nearest;
@@ -21,9 +22,9 @@ pub mod settings;
 mod value;
 
 pub use cdb::Cdb;
-pub use chain_file::{ChainLine, read_chain, read_lines, same_name};
+pub use chain_file::{ChainLine, read_chain, read_lines, same_name, survey_chain, survey_lines};
 pub use core::{BareNewline, Core, LogFormat, Nul};
-pub use dir::{ConfigDir, Entry, find};
+pub use dir::{ConfigDir, Entry, Survey, find};
 pub use error::{ConfigError, Fault, Origin};
 pub use nearest::nearest;
 pub use plugin_file::{PluginFile, find_plugins_dir, plugin_file};

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::dir::ConfigDir;
 use super::error::{ConfigError, Fault, Origin};
-use super::read::read_text;
+use super::read::{lines, read_text};
 use super::value::{Given, Member};
 
 /// Octets that one such file may hold.
@@ -65,25 +65,24 @@ pub fn plugin_file(
             None | Some(b'#')
         )
     };
-    if text.split('\n').any(live) {
-        PluginFile::parse(&file, &text).map(Some)
-    } else {
-        Ok(None)
+    if !lines(&text).any(|(_, line)| live(line)) {
+        return Ok(None);
     }
+    PluginFile::parse(&file, &text).map(Some)
 }
 
 impl PluginFile {
     /// Parses the text of such a file; its name is for messages.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let lines = Lines {
+        let places = Lines {
             file: file.into(),
             text,
         };
         let table = DeTable::parse(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| lines.at(span.start).line);
+            let line = error.span().map_or(0, |span| places.at(span.start).line);
             ConfigError::at(file, line, Fault::Toml(error.message().to_owned()))
         })?;
-        let members = lines.members(table.get_ref())?;
+        let members = places.members(table.get_ref())?;
         Ok(Self { members })
     }
 }

@@ -3,6 +3,10 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::error::{ConfigError, Fault};
 
@@ -18,6 +22,25 @@ pub(super) fn read_text(path: &Path, octets_max: usize) -> Result<String, Config
     })
 }
 
+/// The lines of a text, each with its number. Faster than `str::lines` where most are short.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut rest = Some(text);
+    (1..).map_while(move |number| {
+        let text = rest?;
+        let line = match memchr::memchr(b'\n', text.as_bytes()) {
+            Some(end) => {
+                rest = Some(&text[end + 1..]);
+                &text[..end]
+            }
+            None => {
+                rest = None;
+                text
+            }
+        };
+        Some((number, line))
+    })
+}
+
 /// A comment in Latin-1 harms nobody, so only live lines must be UTF-8.
 fn comments_made_utf8(path: &Path, octets: &[u8]) -> Result<String, ConfigError> {
     for (index, line) in octets.split(|octet| *octet == b'\n').enumerate() {
@@ -28,27 +51,28 @@ fn comments_made_utf8(path: &Path, octets: &[u8]) -> Result<String, ConfigError>
     Ok(String::from_utf8_lossy(octets).into_owned())
 }
 
-/// A whole file. Most are shorter than a page, so most cost one read: a regular file gives less than was asked only at its
-/// end. (Pipes and the like do not; they are not what a configuration is made of.)
+/// Where files are read into, one after the other: memory that need not be cleared each time.
+static BUFFER: Mutex<[u8; 16 << 10]> = Mutex::new([0; 16 << 10]);
+
+/// A whole file. Most cost one read: a regular file gives less than was asked only at its end. (Pipes and the like do not;
+/// they are not what a configuration is made of.)
 fn read_octets(path: &Path, octets_max: usize) -> Result<Vec<u8>, Fault> {
-    let mut file = File::open(path)?;
-    let mut page = [0; 4096];
-    let read = read_some(&mut file, &mut page)?;
-    let mut octets = page[..read].to_vec();
-    if read == page.len() {
-        let mut chunk = vec![0; 64 << 10];
-        loop {
-            let read = read_some(&mut file, &mut chunk)?;
-            octets.extend_from_slice(&chunk[..read]);
-            if read < chunk.len() || octets.len() > octets_max {
-                break;
-            }
+    // openat() and not open(): musl's open() sets close-on-exec twice.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(AT_FDCWD, path, flags, Mode::empty()).map_err(io::Error::from)?);
+    // Whatever it holds is overwritten, so another reader's panic does no harm.
+    let mut buffer = BUFFER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut octets = Vec::new();
+    loop {
+        let read = read_some(&mut file, &mut buffer[..])?;
+        octets.extend_from_slice(&buffer[..read]);
+        if octets.len() > octets_max {
+            return Err(Fault::TooLarge { octets_max });
+        }
+        if read < buffer.len() {
+            return Ok(octets);
         }
     }
-    if octets.len() > octets_max {
-        return Err(Fault::TooLarge { octets_max });
-    }
-    Ok(octets)
 }
 
 fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -56,6 +80,35 @@ fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
         match file.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::testing::Scratch;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bound_holds_to_the_octet() {
+        let scratch = Scratch::new(&[("f", "12345")]);
+        let path = scratch.path().join("f");
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        let error = read_text(&path, 4).unwrap_err();
+        assert_eq!(
+            scratch.cut(&error),
+            "DIR/f: is larger than the 4 octets it may have"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_those_between_newlines(text in "[a\u{fc}\r\n]{0,60}") {
+            let ours: Vec<_> = lines(&text).collect();
+            let want: Vec<_> = (1..).zip(text.split('\n')).collect();
+            prop_assert_eq!(ours, want);
         }
     }
 }

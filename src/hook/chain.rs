@@ -137,7 +137,7 @@ impl Chain {
             let begun = self.world.clock.instant();
             let answer = link.put(&self.world, until, |plugin| question(plugin, at));
             entry.took = self.world.clock.instant() - begun;
-            let answer = answer.and_then(|ruling| apply(ruling, at));
+            let answer = answer.and_then(|ruling| fits(hook, ruling)).and_then(|ruling| apply(ruling, at));
             let (standard, name, origin) = (link.standard, Rc::clone(&link.name), Rc::clone(&link.origin));
             let took = entry.took;
             let refused =
@@ -273,11 +273,21 @@ fn name_of(link: &Link) -> Rc<str> {
     Rc::clone(&link.name)
 }
 
+/// A verdict that this hook knows. Any other is a fault of the plugin, which must not be taken for consent.
+fn fits(hook: Hook, ruling: Ruling) -> Answer {
+    use Hook as H;
+    let known = match ruling.verdict {
+        Verdict::Decline | Verdict::Skip | Verdict::Accept | Verdict::Deny(_) => true,
+        Verdict::Vouch => hook == H::Rcpt,
+        Verdict::Answer(_) => matches!(hook, H::Vrfy | H::Noop | H::Help | H::Quit | H::UnrecognizedCommand),
+        Verdict::Queued(_) => hook == H::Queue,
+    };
+    if known { Ok(ruling) } else { Err(Trouble::new(format!("its verdict is not for {}", hook.name()))) }
+}
+
 /// Applies the changes, all of them or the plugin is in trouble.
 fn apply<F: Facts>(mut ruling: Ruling, at: &mut F) -> Answer {
-    for change in std::mem::take(&mut ruling.changes) {
-        at.apply(change).map_err(Trouble::new)?;
-    }
+    at.apply(std::mem::take(&mut ruling.changes)).map_err(Trouble::new)?;
     Ok(ruling)
 }
 
@@ -292,6 +302,9 @@ fn ruled(mut entry: Decision, ruling: &Ruling, withheld: bool) -> Decision {
         Verdict::Answer(text) => ("answer", text.as_str()),
         Verdict::Queued(receipt) => ("queued", receipt.text.as_str()),
     };
+    if let Verdict::Queued(receipt) = &ruling.verdict {
+        entry.queue_id.clone_from(&receipt.id);
+    }
     entry.verdict = verdict;
     entry.text = text.to_owned();
     entry.evidence.clone_from(&ruling.evidence);

@@ -13,20 +13,62 @@
 use super::ruling::{Change, Denial};
 use super::{Hook, Receipt};
 use crate::launch::Connection;
-use crate::mail::{Envelope, Message, Recipient, Transaction};
+use crate::mail::{Edit, Envelope, Message, Recipient, Transaction};
 use crate::smtp::address::ReversePath;
 use crate::smtp::command;
 use crate::smtp::parameters::MailParameters;
 
-/// The facts of one event, and the one place where a ruling's changes go.
+/// The facts of one event, and the one place where a ruling's changes go: all of them, or none.
 pub trait Facts {
     /// The session in which it happens.
     fn session(&self) -> &Session;
-    /// Applies a change, or gives it back because this hook takes no such change.
+
+    /// The session, for the changes that every hook takes.
+    fn session_mut(&mut self) -> &mut Session;
+
+    /// A change that this hook alone takes, or gives it back.
+    ///
+    /// # Errors
+    /// The change: it is not for this hook.
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        Err(change)
+    }
+
+    /// Whether `apply_own` takes it.
+    fn takes_own(&self, _change: &Change) -> bool {
+        false
+    }
+
+    /// Makes all these edits, or none.
+    ///
+    /// # Errors
+    /// Why not.
+    fn edit(&mut self, edits: Vec<Edit>) -> Result<(), String> {
+        if edits.is_empty() { Ok(()) } else { Err(String::from("there is no message to edit at this hook")) }
+    }
+
+    /// Applies all of a ruling's changes, or none.
     ///
     /// # Errors
     /// A text for the plugin's author: what does not fit here.
-    fn apply(&mut self, change: Change) -> Result<(), String>;
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), String> {
+        let (mut edits, mut others) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                Change::Edit(edit) => edits.push(edit),
+                other if Session::takes(&other) || self.takes_own(&other) => others.push(other),
+                other => return Err(format!("{other:?} is not for this hook")),
+            }
+        }
+        // Edits alone can fail from here on.
+        self.edit(edits)?;
+        for change in others {
+            if let Err(change) = self.apply_own(change) {
+                self.session_mut().apply(change);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is known of the session. The fields that plugins share are owned as the table above says.
@@ -99,8 +141,17 @@ impl Session {
         self.sender_whitelisted = None;
     }
 
-    /// The changes that every hook takes.
-    fn apply(&mut self, change: Change) -> Result<(), String> {
+    /// Whether every hook takes this change.
+    fn takes(change: &Change) -> bool {
+        use Change as C;
+        match change {
+            C::GrantRelaying(_) | C::RevokeRelaying | C::MarkNaughty(_) | C::AdjustKarma(_) => true,
+            C::Whitelist(_) | C::NoteEarlyTalker => true,
+            C::AddKeyword(_) | C::Rewrite(_) | C::Retarget(_) | C::SetOption(..) | C::Edit(_) => false,
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
         match change {
             Change::GrantRelaying(reason) => self.relaying = Some(reason),
             Change::RevokeRelaying => self.relaying = None,
@@ -110,9 +161,8 @@ impl Session {
             Change::AdjustKarma(by) => self.karma = self.karma.saturating_add(by),
             Change::Whitelist(reason) => self.whitelisted = Some(reason),
             Change::NoteEarlyTalker => self.early_talker = true,
-            other => return Err(format!("{other:?} is not for this hook")),
+            Change::AddKeyword(_) | Change::Rewrite(_) | Change::Retarget(_) | Change::SetOption(..) | Change::Edit(_) => {}
         }
-        Ok(())
     }
 }
 
@@ -120,14 +170,14 @@ impl Session {
 pub struct Connect<'a> {
     /// The session.
     pub session: &'a mut Session,
-    /// Listens for a client that speaks before its turn; bounded by the plugin's budget.
-    pub line: &'a mut dyn Listen,
+    /// Listens for a client that speaks before its turn.
+    pub line: &'a dyn Listen,
 }
 
 /// The line to the client as a plugin may use it: it can hear whether the client speaks, nothing else.
 pub trait Listen {
-    /// Whether octets of the client's are there, or come within `wait`.
-    fn client_speaks_within(&mut self, wait: std::time::Duration) -> bool;
+    /// Whether octets of the client's are there, or come within `wait` or what is left of the plugin's budget.
+    fn client_speaks_within(&self, wait: std::time::Duration) -> bool;
 }
 
 impl Connect<'_> {
@@ -182,7 +232,7 @@ pub struct Data<'a> {
     /// The transaction, with at least one recipient.
     pub transaction: &'a Transaction,
     /// Listens for a client that sends content before 354.
-    pub line: &'a mut dyn Listen,
+    pub line: &'a dyn Listen,
 }
 
 /// data_headers_end.
@@ -276,8 +326,8 @@ macro_rules! plain_facts {
             fn session(&self) -> &Session {
                 self.session
             }
-            fn apply(&mut self, change: Change) -> Result<(), String> {
-                self.session.apply(change)
+            fn session_mut(&mut self) -> &mut Session {
+                self.session
             }
         }
     )*};
@@ -288,11 +338,15 @@ impl Facts for Text<'_> {
     fn session(&self) -> &Session {
         self.session
     }
-    fn apply(&mut self, change: Change) -> Result<(), String> {
-        match change {
-            Change::Rewrite(text) => *self.text = text,
-            other => return self.session.apply(other),
-        }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::Rewrite(_))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        let Change::Rewrite(text) = change else { return Err(change) };
+        *self.text = text;
         Ok(())
     }
 }
@@ -301,11 +355,15 @@ impl Facts for Hello<'_> {
     fn session(&self) -> &Session {
         self.session
     }
-    fn apply(&mut self, change: Change) -> Result<(), String> {
-        match change {
-            Change::AddKeyword(keyword) => self.keywords.push(keyword),
-            other => return self.session.apply(other),
-        }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::AddKeyword(_))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        let Change::AddKeyword(keyword) = change else { return Err(change) };
+        self.keywords.push(keyword);
         Ok(())
     }
 }
@@ -314,13 +372,19 @@ impl Facts for Rcpt<'_> {
     fn session(&self) -> &Session {
         self.session
     }
-    fn apply(&mut self, change: Change) -> Result<(), String> {
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::Retarget(_) | Change::SetOption(..))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
         match change {
             Change::Retarget(targets) => self.recipient.targets = targets,
             Change::SetOption(name, value) => {
                 self.recipient.options.insert(name, value);
             }
-            other => return self.session.apply(other),
+            other => return Err(other),
         }
         Ok(())
     }
@@ -330,11 +394,15 @@ impl Facts for ReceivedLine<'_> {
     fn session(&self) -> &Session {
         self.session
     }
-    fn apply(&mut self, change: Change) -> Result<(), String> {
-        match change {
-            Change::Rewrite(field) => *self.field = field,
-            other => return self.session.apply(other),
-        }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::Rewrite(_))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        let Change::Rewrite(field) = change else { return Err(change) };
+        *self.field = field;
         Ok(())
     }
 }
@@ -343,10 +411,45 @@ impl Facts for Content<'_> {
     fn session(&self) -> &Session {
         self.session
     }
-    fn apply(&mut self, change: Change) -> Result<(), String> {
-        match change {
-            Change::Edit(edit) => self.message.edit(edit).map_err(|error| error.to_string()),
-            other => self.session.apply(other),
-        }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn edit(&mut self, edits: Vec<Edit>) -> Result<(), String> {
+        self.message.edit_all(edits).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch::Launcher;
+
+    fn session() -> Session {
+        Session::new(String::from("id"), String::from("mx.example"), Connection::unknown(Launcher::Pipe))
+    }
+
+    #[test]
+    fn a_change_that_does_not_fit_leaves_all_others_undone() {
+        let (mut session, mut text) = (session(), String::from("as it was"));
+        let mut at = Text { session: &mut session, text: &mut text };
+        let changes =
+            vec![Change::GrantRelaying(String::from("no")), Change::Rewrite(String::from("no")), Change::AddKeyword(String::new())];
+        assert!(at.apply(changes).is_err());
+        assert_eq!((session.relaying, text.as_str()), (None, "as it was"));
+    }
+
+    #[test]
+    fn relaying_beats_whitelisting_as_the_reason_for_immunity() {
+        let mut session = session();
+        assert_eq!(session.immune(), None);
+        session.sender_whitelisted = Some(String::from("sender"));
+        session.whitelisted = Some(String::from("host"));
+        assert_eq!(session.immune(), Some("host"));
+        session.relaying = Some(String::from("relay"));
+        assert_eq!(session.immune(), Some("relay"));
+        session.relaying = None;
+        session.whitelisted = None;
+        session.clear_transaction();
+        assert_eq!(session.immune(), None);
     }
 }

@@ -108,6 +108,22 @@ impl Message {
         Ok(())
     }
 
+    /// Makes all these changes. If one fails, the message is as it was.
+    pub fn edit_all(&mut self, edits: Vec<Edit>) -> Result<(), EditError> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        let before = (self.top.clone(), self.edited, self.tail.clone());
+        for edit in edits {
+            if let Err(error) = self.edit(edit) {
+                (self.top, self.edited, self.tail) = before;
+                self.view.take();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes one change. If it fails, the message is as it was.
     pub fn edit(&mut self, edit: Edit) -> Result<(), EditError> {
         let header = match edit {

@@ -8,8 +8,9 @@ use std::hash::{Hash, Hasher};
 
 pub use super::domain::{DOMAIN_OCTETS_MAX, Domain, DomainLiteral, DomainName};
 
-/// Octets of a local-part as written (RFC 5321 §4.5.3.1.1).
-pub const LOCAL_PART_OCTETS_MAX: usize = 64;
+/// Octets of a local-part as written: what the path's limit leaves beside `<`, `@d` and `>`. RFC 5321 §4.5.3.1.1 names 64 as the
+/// least that everybody must take; longer ones are common (VERP, SRS, confirmations of mailing lists).
+pub const LOCAL_PART_OCTETS_MAX: usize = 252;
 /// Octets of a path with its brackets and source route (RFC 5321 §4.5.3.1.3).
 pub const PATH_OCTETS_MAX: usize = 256;
 
@@ -436,7 +437,7 @@ mod tests {
     fn keeps_the_limits() {
         use AddressError as E;
         let outcome = |result: Result<Mailbox, E>| result.err();
-        for (octets, wanted) in [(63, None), (64, None), (65, Some(E::LocalPartTooLong))] {
+        for (octets, wanted) in [(251, None), (252, None), (253, Some(E::LocalPartTooLong))] {
             assert_eq!(
                 outcome(Mailbox::parse(&format!("{}@b", "a".repeat(octets)))),
                 wanted,
@@ -583,10 +584,9 @@ mod tests {
         #[test]
         fn every_mailbox_of_the_grammar_is_read(
             local_part in r#"[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,9}(\.[a-zé]{1,9}){0,2}|"([ !#-\[\]-~é]|\\[ -~]){0,14}""#,
-            domain in r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?(\.[a-z]{1,9}){0,3}|\[(25[0-5]|1?[0-9]{1,2})(\.[1-9][0-9]?){3}\]",
+            // No `--`, which may look like an A-label, and no leading zeros: these are judged by more than the grammar.
+            domain in r"[A-Za-z0-9]{1,5}(-[a-z0-9]{1,4}){0,3}(\.[a-z]{1,9}){0,3}|\[(25[0-5]|1?[1-9]?[0-9])(\.[1-9][0-9]?){3}\]",
         ) {
-            // `--` may look like an A-label, which is judged by more than the grammar; std takes no leading zero.
-            prop_assume!(!domain.contains("--") && !domain.contains("[0") && !domain.contains("[10"));
             let text = format!("{local_part}@{domain}");
             prop_assert!(Mailbox::parse(&text).is_ok(), "{}", text);
         }

@@ -4,8 +4,6 @@
 //! Only CRLF begins a line here. A lone LF or CR is content like any other, so `LF . CR LF` ends nothing, whatever
 //! the next hop would make of it (SMTP smuggling); survey.rs finds such octets and the session refuses them.
 
-use memchr::memmem;
-
 /// What one call did to its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fed {
@@ -92,7 +90,7 @@ impl DotDecoder {
 
     /// How much of `rest` is content as it stands: up to the next dot that begins a line, else all. Sets where we are then.
     fn run(&mut self, rest: &[u8]) -> usize {
-        let end = memmem::find(rest, b"\r\n.").map_or(rest.len(), |at| at + 2);
+        let end = first_dot(rest).unwrap_or(rest.len());
         self.at = match &rest[..end] {
             [.., b'\r', b'\n'] => At::LineStart,
             [.., b'\r'] => At::Cr,
@@ -100,6 +98,35 @@ impl DotDecoder {
         };
         end
     }
+}
+
+/// Where the first dot is that begins a line. A round of octets is looked at as one (the compiler vectorises it), so that
+/// short lines cost no more than long ones; only a round with LF and dot in it is gone through.
+fn first_dot(octets: &[u8]) -> Option<usize> {
+    const ROUND: usize = 64;
+    let mut start = 0;
+    // With the octet after the round, as the LF may be the round's last.
+    while let Some(round) = octets[start..].first_chunk::<{ ROUND + 1 }>() {
+        let mut hit = false;
+        for at in 0..ROUND {
+            hit |= (round[at] == b'\n') & (round[at + 1] == b'.');
+        }
+        let end = start + ROUND + 1;
+        if hit && let Some(dot) = search(&octets[..end], start) {
+            return Some(dot);
+        }
+        start += ROUND;
+    }
+    search(octets, start)
+}
+
+/// The same, for the dots after `start`, one by one. The CR may stand before it.
+fn search(octets: &[u8], start: usize) -> Option<usize> {
+    let from = start.saturating_sub(1);
+    let line_end = octets[from..]
+        .windows(3)
+        .position(|window| window == b"\r\n.")?;
+    Some(from + line_end + 2)
 }
 
 /// Moves `len` octets from where we read to where we keep. Costs nothing until a dot has been taken out.
@@ -271,6 +298,18 @@ mod tests {
             let whole = pieces.concat();
             let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(decode(&pieces), model(&whole));
+        }
+
+        #[test]
+        fn finds_dots_wherever_they_stand(
+            lines in prop::collection::vec((0usize..140, prop::sample::select(vec!["\r\n", "\r\n.", "\n.", "\r\n.\r", ".", "\r"])), 0..12),
+            cut in 0usize..1_000,
+        ) {
+            let whole: String = lines.iter().map(|(octets, end)| "x".repeat(*octets) + end).collect();
+            let whole = whole.as_bytes();
+            prop_assert_eq!(decode(&[whole]), model(whole));
+            let (front, back) = whole.split_at(cut.min(whole.len()));
+            prop_assert_eq!(decode(&[front, back]), model(whole));
         }
 
         #[test]

@@ -88,7 +88,8 @@ impl Descriptors {
     /// Reads and drops until the client hangs up, or enough.
     fn drain(&self) {
         let until = Instant::now() + LINGER;
-        let mut buffer = [0; 16 * 1024];
+        // Small: zeroing more would cost page faults in every session.
+        let mut buffer = [0; 1024];
         let mut left = LINGER_OCTETS_MAX;
         while left > 0 {
             let mut input = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
@@ -192,4 +193,256 @@ fn is_pipe(descriptor: &OwnedFd) -> bool {
     fstat(descriptor).is_ok_and(|stat| {
         SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn soon() -> Instant {
+        Instant::now() + SHORT
+    }
+
+    fn later() -> Instant {
+        Instant::now() + LONG
+    }
+
+    /// Ours, and the client's end, over a Unix socket.
+    fn socket() -> (Descriptors, UnixStream) {
+        let (ours, client) = UnixStream::pair().expect("a pair");
+        let input = OwnedFd::from(ours);
+        (
+            Descriptors::new(input.try_clone().expect("a copy"), input),
+            client,
+        )
+    }
+
+    /// Ours, what the client writes to, what it reads from.
+    fn pipes() -> (Descriptors, io::PipeWriter, io::PipeReader) {
+        let (input, to) = io::pipe().expect("a pipe");
+        let (from, output) = io::pipe().expect("a pipe");
+        (Descriptors::new(input.into(), output.into()), to, from)
+    }
+
+    fn tcp() -> (Descriptors, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a client");
+        let input = OwnedFd::from(listener.accept().expect("a connection").0);
+        (
+            Descriptors::new(input.try_clone().expect("a copy"), input),
+            client,
+        )
+    }
+
+    fn file(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(content).expect("room");
+        file.rewind().expect("a file can");
+        file
+    }
+
+    #[test]
+    fn reads_what_is_there_then_the_end() {
+        let (mut ours, mut client) = socket();
+        let mut buffer = [0; 64];
+        assert!(matches!(
+            ours.read(&mut buffer, soon()),
+            Err(Fault::TimedOut)
+        ));
+        client.write_all(b"EHLO x\r\nQUIT\r\n").expect("sent");
+        assert_eq!(ours.read(&mut buffer[..4], later()).ok(), Some(4));
+        assert_eq!(ours.read(&mut buffer[4..], later()).ok(), Some(10));
+        assert_eq!(&buffer[..14], b"EHLO x\r\nQUIT\r\n");
+        // A moment in the past still takes what is there: nothing is lost by asking late.
+        client.write_all(b"x").expect("sent");
+        assert_eq!(ours.read(&mut buffer, Instant::now() - SHORT).ok(), Some(1));
+        drop(client);
+        assert_eq!(ours.read(&mut buffer, later()).ok(), Some(0));
+    }
+
+    #[test]
+    fn reads_files_pipes_and_descriptors_that_do_not_block() {
+        let mut ours = Descriptors::new(file(b"QUIT\r\n").into(), file(b"").into());
+        let mut buffer = [0; 64];
+        assert_eq!(ours.read(&mut buffer, later()).ok(), Some(6));
+        assert_eq!(ours.read(&mut buffer, later()).ok(), Some(0));
+        ours.write(b"221 bye\r\n", later())
+            .expect("a file takes it");
+
+        let (mut ours, to, _from) = pipes();
+        assert!(matches!(
+            ours.read(&mut buffer, soon()),
+            Err(Fault::TimedOut)
+        ));
+        drop(to);
+        assert_eq!(ours.read(&mut buffer, later()).ok(), Some(0));
+
+        let (other, mut client) = UnixStream::pair().expect("a pair");
+        other.set_nonblocking(true).expect("it can");
+        let input = OwnedFd::from(other);
+        let mut ours = Descriptors::new(input.try_clone().expect("a copy"), input);
+        assert!(matches!(
+            ours.read(&mut buffer, soon()),
+            Err(Fault::TimedOut)
+        ));
+        let writer = thread::spawn(move || {
+            thread::sleep(SHORT);
+            client.write_all(b"x").map(|()| client)
+        });
+        assert_eq!(ours.read(&mut buffer, later()).ok(), Some(1));
+        writer.join().expect("no panic").expect("sent");
+    }
+
+    #[test]
+    fn a_client_that_never_reads_holds_us_no_longer_than_said() {
+        let many = vec![b'x'; 8 << 20];
+        let start = Instant::now();
+        let (mut ours, _client) = socket();
+        assert!(matches!(ours.write(&many, soon()), Err(Fault::TimedOut)));
+        let (mut ours, _to, _from) = pipes();
+        assert!(matches!(ours.write(&many, soon()), Err(Fault::TimedOut)));
+        let (mut ours, _client) = tcp();
+        assert!(matches!(ours.write(&many, soon()), Err(Fault::TimedOut)));
+        assert!(start.elapsed() < LONG / 4);
+    }
+
+    #[test]
+    fn a_slow_client_gets_everything() {
+        let many: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        let (mut by_socket, mut client) = socket();
+        let (mut by_pipe, _to, mut from) = pipes();
+        let readers: [Box<dyn FnOnce() -> Vec<u8> + Send>; 2] = [
+            Box::new(move || slowly(&mut client)),
+            Box::new(move || slowly(&mut from)),
+        ];
+        let readers = readers.map(thread::spawn);
+        by_socket.write(&many, later()).expect("sent");
+        by_pipe.write(&many, later()).expect("sent");
+        by_socket.close(false);
+        by_pipe.close(false);
+        for reader in readers {
+            assert!(reader.join().expect("no panic") == many);
+        }
+    }
+
+    fn slowly(from: &mut impl Read) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 30_000]);
+        loop {
+            thread::sleep(Duration::from_millis(1));
+            match from.read(&mut buffer) {
+                Ok(0) | Err(_) => return all,
+                Ok(taken) => all.extend_from_slice(&buffer[..taken]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_gone_is_lost_and_no_signal() {
+        let (mut ours, client) = socket();
+        drop(client);
+        assert!(matches!(
+            ours.write(b"250 ok\r\n", later()),
+            Err(Fault::Lost(_))
+        ));
+        let (mut ours, _to, from) = pipes();
+        drop(from);
+        assert!(matches!(
+            ours.write(b"250 ok\r\n", later()),
+            Err(Fault::Lost(_))
+        ));
+    }
+
+    #[test]
+    fn who_speaks_first() {
+        let (mut ours, mut client) = socket();
+        assert!(!ours.client_speaks_within(Duration::ZERO));
+        assert!(!ours.client_speaks_within(SHORT));
+        client.write_all(b"EHLO").expect("sent");
+        assert!(ours.client_speaks_within(Duration::ZERO));
+        // Looking takes nothing away.
+        assert_eq!(ours.read(&mut [0; 64], later()).ok(), Some(4));
+        drop(client);
+        assert!(
+            !ours.client_speaks_within(LONG),
+            "hanging up is not speaking"
+        );
+
+        let (mut ours, mut to, _from) = pipes();
+        assert!(!ours.client_speaks_within(SHORT));
+        to.write_all(b"EHLO").expect("sent");
+        assert!(ours.client_speaks_within(LONG));
+        let (mut ours, to, _from) = pipes();
+        drop(to);
+        assert!(!ours.client_speaks_within(LONG));
+
+        let null = File::open("/dev/null").expect("it is there");
+        for quiet in [file(b"QUIT\r\n"), null] {
+            let mut ours = Descriptors::new(quiet.into(), file(b"").into());
+            assert!(
+                !ours.client_speaks_within(SHORT),
+                "a file cannot take turns"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lingering_close_keeps_the_last_reply_alive() {
+        let (mut ours, mut client) = tcp();
+        assert_eq!(setsockopt_read(&ours), Ok(true), "Nagle is off");
+        // More than we ever read: without lingering, closing would reset the connection.
+        client.write_all(&[b'x'; 100_000]).expect("sent");
+        ours.write(b"421 bye\r\n", later()).expect("sent");
+        let reader = thread::spawn(move || {
+            let mut heard = String::new();
+            client.write_all(&[b'x'; 100_000]).expect("still taken");
+            client.read_to_string(&mut heard).map(|_| heard)
+        });
+        ours.close(true);
+        ours.close(true);
+        drop(ours);
+        assert_eq!(
+            reader.join().expect("no panic").expect("no reset"),
+            "421 bye\r\n"
+        );
+    }
+
+    fn setsockopt_read(ours: &Descriptors) -> nix::Result<bool> {
+        nix::sys::socket::getsockopt(&ours.output, sockopt::TcpNoDelay)
+    }
+
+    #[test]
+    fn lingering_has_its_limits() {
+        // Neither a client that says nothing nor one that never stops keeps us.
+        let (mut ours, client) = socket();
+        let start = Instant::now();
+        ours.close(true);
+        let taken = start.elapsed();
+        assert!(LINGER <= taken && taken < LINGER * 2, "{taken:?}");
+        drop(client);
+
+        let (mut ours, mut client) = socket();
+        let endless = thread::spawn(move || while client.write_all(&[b'x'; 65_536]).is_ok() {});
+        let start = Instant::now();
+        ours.close(true);
+        assert!(start.elapsed() < LINGER * 2);
+        drop(ours);
+        endless.join().expect("no panic");
+    }
+
+    #[test]
+    fn after_a_close_the_client_sees_the_end() {
+        let (mut ours, mut client) = socket();
+        ours.close(false);
+        assert_eq!(client.read(&mut [0; 9]).ok(), Some(0));
+        let (mut ours, _to, mut from) = pipes();
+        ours.close(true);
+        assert_eq!(from.read(&mut [0; 9]).ok(), Some(0));
+    }
 }

@@ -100,3 +100,38 @@ impl Clock for ManualClock {
         self.offset_s
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn the_real_one_sleeps_but_not_over_the_deadline() {
+        let deadline = Deadline::default();
+        let clock = RealClock::new(deadline.clone());
+        let start = clock.instant();
+        clock.sleep(SHORT);
+        assert!(start.elapsed() >= SHORT);
+        deadline.replace(Some(Instant::now()));
+        clock.sleep(Duration::from_secs(20));
+        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(clock.utc_offset_s().abs() <= 15 * 3600);
+    }
+
+    #[test]
+    fn the_manual_one_moves_only_by_hand() {
+        let clock = ManualClock::new(UNIX_EPOCH, 3600);
+        let (date, instant) = (clock.now(), clock.instant());
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!((clock.now(), clock.instant()), (date, instant));
+        clock.sleep(SHORT);
+        clock.advance(SHORT);
+        assert_eq!(
+            (clock.now(), clock.instant()),
+            (date + SHORT * 2, instant + SHORT * 2)
+        );
+        assert_eq!(clock.utc_offset_s(), 3600);
+    }
+}

@@ -47,3 +47,34 @@ impl Random for FixedRandom {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_one_fills_all_of_any_length() {
+        for octets in [0, 1, 16, 256, 257, 5000] {
+            // That an octet is 0 in each of 20 fillings by chance: never seen.
+            let mut seen = vec![0; octets];
+            for _ in 0..20 {
+                let mut buffer = vec![0; octets];
+                RealRandom.fill(&mut buffer);
+                seen.iter_mut()
+                    .zip(&buffer)
+                    .for_each(|(seen, octet)| *seen |= octet);
+            }
+            assert!(seen.iter().all(|&octet| octet != 0), "{octets}");
+        }
+    }
+
+    #[test]
+    fn the_fixed_one_counts() {
+        let random = FixedRandom::new(254);
+        let mut buffer = [9; 3];
+        random.fill(&mut buffer);
+        assert_eq!(buffer, [254, 255, 0]);
+        random.fill(&mut buffer);
+        assert_eq!(buffer, [1, 2, 3]);
+    }
+}

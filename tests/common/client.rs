@@ -197,21 +197,27 @@ impl Client {
 
     /// Reads some; false at the end of the stream and at the limit.
     fn fill(&mut self, until: Instant) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        self.stream.set_read_timeout(Some(left)).unwrap();
         let mut octets = [0; 16384];
-        match self.stream.read(&mut octets) {
-            Ok(count) => {
-                self.buffer.extend_from_slice(&octets[..count]);
-                count > 0
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                false
+            self.stream.set_read_timeout(Some(left)).unwrap();
+            match self.stream.read(&mut octets) {
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&octets[..count]);
+                    return count > 0;
+                }
+                // A read with a time limit is not taken up again by itself after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return false;
+                }
+                Err(error) => self.fail(&format!("cannot read: {error}")),
             }
-            Err(error) => self.fail(&format!("cannot read: {error}")),
         }
     }
 

@@ -69,8 +69,8 @@ pub fn readable(octets: &[u8]) -> String {
 }
 
 /// The lines in which two texts differ, `-` expected, `+` found, with a line of the common text around them.
-pub fn difference(expected: &[u8], found: &[u8]) -> String {
-    let (expected, found) = (readable(expected), readable(found));
+/// Octets go through [`readable`] first.
+pub fn difference(expected: &str, found: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let tail = old[head..]

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -91,9 +91,11 @@ impl<'a> Play<'a> {
         let mut stdout = child.stdout.take().unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 65536];
-            while let Ok(octets @ 1..) = stdout.read(&mut buffer) {
-                if sender.send(buffer[..octets].to_vec()).is_err() {
-                    return;
+            loop {
+                match stdout.read(&mut buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Ok(octets @ 1..) if sender.send(buffer[..octets].to_vec()).is_ok() => {}
+                    _ => return,
                 }
             }
         });

@@ -247,3 +247,191 @@ impl Datagram for RealDatagram {
         self.pace = pace;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use nix::sys::socket::{Backlog, listen};
+
+    const SHORT: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn net() -> (RealNet, Deadline) {
+        let deadline = Deadline::default();
+        (RealNet::new(deadline.clone()), deadline)
+    }
+
+    fn kind<T>(result: io::Result<T>) -> Option<io::ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn talks_over_tcp_and_unix_sockets() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("service");
+        let unix = UnixListener::bind(&path).expect("bound");
+        let tcp = TcpListener::bind("[::1]:0")
+            .or_else(|_| TcpListener::bind("127.0.0.1:0"))
+            .expect("bound");
+        let addresses = [
+            Address::Tcp(tcp.local_addr().expect("bound")),
+            Address::Unix(path),
+        ];
+        let service = thread::spawn(move || {
+            echo(tcp.accept().expect("a client").0);
+            echo(unix.accept().expect("a client").0);
+        });
+        for address in addresses {
+            let mut stream = net().0.connect(&address).expect("it listens");
+            stream.write_all(b"PING").expect("it reads");
+            stream.finish().expect("half of it");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("it answers");
+            assert_eq!(answer, "PING", "{address:?}");
+        }
+        service.join().expect("no panic");
+    }
+
+    fn echo(mut client: impl Read + Write) {
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).expect("read");
+        client.write_all(&all).expect("written");
+    }
+
+    #[test]
+    fn nobody_there() {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("bound");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("service");
+        drop(UnixListener::bind(&path).expect("bound"));
+        let long = PathBuf::from("x".repeat(108));
+        #[rustfmt::skip]
+        let table = [
+            (Address::Tcp(free), io::ErrorKind::ConnectionRefused),
+            (Address::Unix(path.clone()), io::ErrorKind::ConnectionRefused),
+            (Address::Unix("/nonexistent".into()), io::ErrorKind::NotFound),
+            (Address::Unix(long), io::Error::from(Errno::ENAMETOOLONG).kind()),
+        ];
+        for (address, expected) in table {
+            assert_eq!(
+                kind(net().0.connect(&address)),
+                Some(expected),
+                "{address:?}"
+            );
+        }
+        assert_eq!(
+            kind(net().0.datagram(&path)),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+    }
+
+    #[test]
+    fn connecting_stops_at_the_deadline() {
+        // A listener that never accepts, with the shortest queue, filled up.
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("full");
+        let unix = UnixListener::bind(&path).expect("bound");
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let least = Backlog::new(0).expect("in range");
+        listen(&unix, least).expect("it can");
+        listen(&tcp, least).expect("it can");
+        let bound = tcp.local_addr().expect("bound");
+
+        for address in [Address::Unix(path), Address::Tcp(bound)] {
+            let (net, deadline) = net();
+            let start = Instant::now();
+            deadline.replace(Some(start + SHORT));
+            let mut open = Vec::new();
+            let error = loop {
+                match net.connect(&address) {
+                    Ok(stream) => open.push(stream),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::TimedOut,
+                "{address:?}: {error}"
+            );
+            assert!(open.len() < 9 && start.elapsed() < LONG / 4);
+            assert_eq!(kind(net.connect(&address)), Some(io::ErrorKind::TimedOut));
+        }
+    }
+
+    #[test]
+    fn reading_and_writing_stop_at_the_deadline_and_at_the_pace() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("mute");
+        let _mute = UnixListener::bind(&path).expect("bound");
+        let (net, deadline) = net();
+        let start = Instant::now();
+        let mut stream = net.connect(&Address::Unix(path)).expect("it listens");
+        stream.set_pace(SHORT);
+        assert_eq!(
+            kind(stream.read(&mut [0; 9])),
+            Some(io::ErrorKind::TimedOut)
+        );
+        assert_eq!(
+            kind(stream.write_all(&vec![0; 8 << 20])),
+            Some(io::ErrorKind::TimedOut)
+        );
+        stream.set_pace(LONG);
+        deadline.replace(Some(Instant::now() + SHORT));
+        assert_eq!(
+            kind(stream.read(&mut [0; 9])),
+            Some(io::ErrorKind::TimedOut)
+        );
+        // Late is late, even where it would not have to wait.
+        assert_eq!(kind(stream.write(b"")), Some(io::ErrorKind::TimedOut));
+        assert!(start.elapsed() < LONG / 4);
+    }
+
+    #[test]
+    fn datagrams() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let service = UnixDatagram::bind(&path).expect("bound");
+        let mut datagram = net().0.datagram(&path).expect("it is there");
+        datagram.set_pace(SHORT);
+        datagram.send(b"<22>x").expect("there is room");
+        let mut buffer = [0; 9];
+        assert_eq!(service.recv(&mut buffer).ok(), Some(5));
+        // Nobody reads: it blocks after a few, but not for long.
+        let error = (0..100_000)
+            .find_map(|_| datagram.send(&[0; 1000]).err())
+            .expect("it fills up");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn the_fake_answers_in_order_and_remembers() {
+        let address = Address::Unix("/run/clamd".into());
+        let fake = FakeNet::default()
+            .answer(address.clone(), Ok(b"stream: OK\n".to_vec()))
+            .answer(address.clone(), Err(io::ErrorKind::TimedOut.into()));
+        let mut stream = fake.connect(&address).expect("the first");
+        stream.write_all(b"zPING\0").expect("taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("canned");
+        assert_eq!(answer, "stream: OK\n");
+        assert_eq!(kind(fake.connect(&address)), Some(io::ErrorKind::TimedOut));
+        assert_eq!(
+            kind(fake.connect(&address)),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+        assert_eq!(
+            fake.said(),
+            [Said {
+                to: address,
+                octets: b"zPING\0".to_vec()
+            }]
+        );
+    }
+}

@@ -166,3 +166,67 @@ impl Drop for FakeChild {
         self.ran(|ran| ran.killed |= !ran.waited);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Pipe;
+
+    #[test]
+    fn outcomes_are_used_up_and_remembered() {
+        let process = FakeProcess::default()
+            .answer(Canned {
+                cannot_start: Some(io::ErrorKind::PermissionDenied),
+                ..Canned::default()
+            })
+            .answer(Canned {
+                reads_octets: 3,
+                output: b"Dno".to_vec(),
+                exit: Ok(Exit::Code(82)),
+                ..Canned::default()
+            })
+            .answer(Canned {
+                exit: Err(io::ErrorKind::TimedOut),
+                ..Canned::default()
+            });
+        let job = Job {
+            pipes: vec![Pipe::to_child(&[0]), Pipe::from_child(&[4, 6])],
+            ..Job::new("/bin/qmail-queue")
+        };
+        let kind = |error: io::Error| error.kind();
+
+        assert_eq!(
+            process.spawn(&job).err().map(kind),
+            Some(io::ErrorKind::PermissionDenied)
+        );
+
+        let mut child = process.spawn(&job).expect("the second");
+        assert!(child.write(0, b"ab").is_ok());
+        assert_eq!(
+            child.write(0, b"cd").err().map(kind),
+            Some(io::ErrorKind::BrokenPipe)
+        );
+        assert!(
+            child.write(1, b"x").is_err() && child.read(0, 9).is_err(),
+            "the wrong way"
+        );
+        child.close(0);
+        assert!(child.write(0, b"").is_err(), "closed");
+        assert_eq!(child.read(1, 2).ok().as_deref(), Some(&b"Dn"[..]));
+        assert_eq!(child.wait().ok(), Some(Exit::Code(82)));
+        drop(child);
+
+        let mut child = process.spawn(&job).expect("the third");
+        assert_eq!(child.wait().err().map(kind), Some(io::ErrorKind::TimedOut));
+        drop(child);
+        assert_eq!(
+            process.spawn(&job).err().map(kind),
+            Some(io::ErrorKind::NotFound)
+        );
+
+        let ran = process.ran();
+        assert_eq!(ran[0].written, [b"abc".to_vec(), Vec::new()]);
+        assert_eq!((ran[0].waited, ran[0].killed), (true, false));
+        assert_eq!((ran[1].waited, ran[1].killed), (false, true));
+    }
+}

@@ -250,3 +250,337 @@ fn text(octets: &[u8]) -> io::Result<CString> {
     CString::new(octets)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a program's text"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use nix::sys::signal::{SigSet, Signal};
+
+    const SHORT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A shell with a script; descriptors 0 in, 1 out.
+    fn shell(script: &str) -> Job {
+        Job {
+            arguments: vec!["-c".into(), script.into()],
+            pipes: vec![Pipe::to_child(&[0]), Pipe::from_child(&[1])],
+            ..Job::new("/bin/sh")
+        }
+    }
+
+    fn spawn(job: &Job) -> Box<dyn Child> {
+        RealProcess::new(Deadline::default())
+            .spawn(job)
+            .expect("it starts")
+    }
+
+    /// All that it says, and how it ends.
+    fn run(job: &Job) -> (String, Exit) {
+        let mut child = spawn(job);
+        child.close(0);
+        let said = child.read(1, 100_000).expect("it speaks");
+        (
+            String::from_utf8_lossy(&said).into_owned(),
+            child.wait().expect("it ends"),
+        )
+    }
+
+    #[test]
+    fn how_a_program_ends() {
+        #[rustfmt::skip]
+        let table = [
+            ("exit 0", Exit::Code(0)),
+            ("exit 82", Exit::Code(82)),
+            ("exit 255", Exit::Code(255)),
+            ("kill -9 $$", Exit::Signal(9)),
+            ("kill -11 $$", Exit::Signal(11)),
+            // A real-time signal.
+            ("kill -34 $$", Exit::Signal(0)),
+            // The default action: the parent's handlers and masks are not passed on.
+            ("kill -15 $$; sleep 20", Exit::Signal(15)),
+            ("kill -13 $$; sleep 20", Exit::Signal(13)),
+        ];
+        for (script, expected) in table {
+            let mut child = spawn(&shell(script));
+            assert_eq!(child.wait().ok(), Some(expected), "{script}");
+            assert_eq!(
+                child.wait().ok(),
+                Some(expected),
+                "{script}: the second answer is the first"
+            );
+            child.kill();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_started() {
+        let process = RealProcess::new(Deadline::default());
+        #[rustfmt::skip]
+        let table = [
+            (Job::new("/nonexistent/qmail-queue"), io::ErrorKind::NotFound),
+            (Job::new("sh"), io::ErrorKind::NotFound),
+            (Job::new("/etc/passwd"), io::ErrorKind::PermissionDenied),
+            (Job::new("/"), io::ErrorKind::PermissionDenied),
+            (Job::new("/bin/sh\0x"), io::ErrorKind::InvalidInput),
+            (Job { directory: Some("/nonexistent".into()), ..shell("") }, io::ErrorKind::NotFound),
+            (Job { arguments: vec!["\0".into()], ..shell("") }, io::ErrorKind::InvalidInput),
+            (Job { environment: vec![("A".into(), "\0".into())], ..shell("") }, io::ErrorKind::InvalidInput),
+        ];
+        for (job, expected) in table {
+            let error = process.spawn(&job).err().map(|error| error.kind());
+            assert_eq!(error, Some(expected), "{job:?}");
+        }
+    }
+
+    #[test]
+    fn a_megabyte_both_ways_does_not_lock_up() {
+        let mut child =
+            spawn(&Job::new("/bin/cat").with(&[Pipe::to_child(&[0]), Pipe::from_child(&[1])]));
+        let many: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        child.write(0, &many).expect("it reads");
+        child.close(0);
+        assert!(child.read(1, usize::MAX).expect("it writes") == many);
+        assert_eq!(child.wait().ok(), Some(Exit::Code(0)));
+        assert!(child.write(0, b"x").is_err(), "closed");
+        assert_eq!(child.read(1, 9).ok(), Some(Vec::new()), "read already");
+        assert!(child.read(7, 9).is_err());
+    }
+
+    impl Job {
+        fn with(mut self, pipes: &[Pipe]) -> Self {
+            self.pipes = pipes.to_vec();
+            self
+        }
+    }
+
+    #[test]
+    fn descriptors_as_qmail_queue_wants_them() {
+        let script = "cat >&4; cat <&1 >&6";
+        let pipes = [
+            Pipe::to_child(&[0]),
+            Pipe::to_child(&[1]),
+            Pipe::from_child(&[4, 6]),
+        ];
+        let mut child = spawn(&shell(script).with(&pipes));
+        child.write(0, b"message").expect("it reads");
+        child.close(0);
+        child.write(1, b"Fa@b\0Tc@d\0\0").expect("it reads");
+        child.close(1);
+        assert_eq!(
+            child.read(2, 255).ok().as_deref(),
+            Some(&b"messageFa@b\0Tc@d\0\0"[..])
+        );
+        assert_eq!(child.wait().ok(), Some(Exit::Code(0)));
+    }
+
+    #[test]
+    fn a_childs_ends_do_not_overwrite_each_other() {
+        // Downwards, so that whatever numbers the pipes get here, some are taken by another one's end first.
+        let pipes: Vec<Pipe> = (3..=30)
+            .rev()
+            .map(|number| Pipe::to_child(&[number]))
+            .collect();
+        let script =
+            "i=3; while [ $i -le 30 ]; do read x </proc/$$/fd/$i; echo $i$x; i=$((i+1)); done";
+        let mut child = spawn(&shell(script).with(&[pipes, vec![Pipe::from_child(&[1])]].concat()));
+        let mut expected = String::new();
+        for number in 3..=30 {
+            let line = format!("={number}\n");
+            child.write(30 - number, line.as_bytes()).expect("it reads");
+            expected += &format!("{number}{line}");
+        }
+        let said = child.read(28, 999).expect("it speaks");
+        assert_eq!(String::from_utf8_lossy(&said), expected);
+    }
+
+    #[test]
+    fn nothing_of_ours_reaches_a_child_but_what_is_named() {
+        // Like a descriptor that a launcher left open: not close-on-exec.
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let leaked = nix::unistd::dup(&file).expect("a copy");
+        sys::prepare_for_children();
+        let script = "for f in /proc/$$/fd/*; do echo ${f##*/}=$(readlink $f); done";
+        let (said, _) = run(&shell(script));
+        let path = file.path().to_str().expect("a plain name");
+        assert!(!said.contains(path), "{said}");
+        // Above 2 the shell has only what it opens itself, in passing.
+        let kept = said.lines().filter(|line| !line.ends_with('=')).count();
+        assert!(kept <= 4, "{said}");
+        drop(leaked);
+
+        let (said, _) = run(&Job {
+            pipes: vec![Pipe::to_child(&[5]), Pipe::from_child(&[6])],
+            ..shell("x=$(readlink /proc/$$/fd/0 /proc/$$/fd/1); echo \"$x\" >&6")
+        });
+        assert_eq!(said, "/dev/null\n/dev/null\n");
+        // std ignores SIGPIPE here, and this thread blocks SIGTERM as a session does.
+        SigSet::from(Signal::SIGTERM)
+            .thread_block()
+            .expect("it can");
+        let (said, _) = run(&shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"));
+        let masks: Vec<u64> = said
+            .split_whitespace()
+            .filter_map(|word| u64::from_str_radix(word, 16).ok())
+            .collect();
+        let ours = [Signal::SIGPIPE, Signal::SIGTERM, Signal::SIGCHLD];
+        let ours: u64 = ours.iter().map(|&signal| 1 << (signal as u32 - 1)).sum();
+        assert!(
+            masks.len() == 2 && masks.iter().all(|mask| mask & ours == 0),
+            "{said}"
+        );
+
+        let (said, _) = run(&shell("cut -d' ' -f5 /proc/$$/stat; echo $$"));
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[0], lines[1], "its process group is its own");
+    }
+
+    #[test]
+    fn environment_and_directory() {
+        let mut job = shell("echo $A-$PATH; pwd");
+        job.environment = vec![("A".into(), "x=y".into()), ("PATH".into(), "/bin".into())];
+        job.directory = Some("/usr".into());
+        assert_eq!(run(&job).0, "x=y-/bin\n/usr\n");
+        let inherited = std::env::var("PATH").expect("tests have one");
+        assert_eq!(run(&shell("echo $PATH")).0, format!("{inherited}\n"));
+        // A relative program starts at the directory.
+        let job = Job {
+            program: "bin/sh".into(),
+            directory: Some("/".into()),
+            ..shell("echo $0")
+        };
+        assert_eq!(run(&job).0, "bin/sh\n");
+    }
+
+    #[test]
+    fn a_child_that_stops_reading_is_a_broken_pipe_and_its_status_counts() {
+        let mut child = spawn(&shell("exit 31"));
+        let many = vec![0; 1 << 20];
+        let error = child.write(0, &many).expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(child.wait().ok(), Some(Exit::Code(31)));
+    }
+
+    #[test]
+    fn a_slow_reader_is_waited_for_and_a_standing_one_is_not() {
+        let mut job = shell(
+            "for i in 1 2 3 4 5 6 7 8; do head -c 32768 >/dev/null; sleep 0.1; done; cat >/dev/null",
+        );
+        // Less than the whole takes, more than one step.
+        job.pace = Duration::from_millis(600);
+        let mut child = spawn(&job);
+        child
+            .write(0, &vec![0; 8 * 32_768])
+            .expect("there is progress");
+        child.close(0);
+        assert_eq!(child.wait().ok(), Some(Exit::Code(0)));
+
+        let mut job = shell("sleep 20");
+        job.pace = SHORT;
+        let mut child = spawn(&job);
+        let start = Instant::now();
+        let error = child.write(0, &vec![0; 1 << 20]).expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            child.read(1, 9).expect_err("nobody writes").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(
+            child.wait().expect_err("it sleeps").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert!(start.elapsed() < LONG / 4);
+        child.kill();
+        assert_eq!(child.wait().ok(), Some(Exit::Signal(9)));
+    }
+
+    #[test]
+    fn every_step_stops_at_the_deadline() {
+        let deadline = Deadline::default();
+        let mut child = RealProcess::new(deadline.clone())
+            .spawn(&shell("sleep 20"))
+            .expect("it starts");
+        let start = Instant::now();
+        deadline.replace(Some(start + SHORT));
+        let error = child.write(0, &vec![0; 1 << 20]).expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= SHORT);
+        assert_eq!(
+            child.write(0, b"x").expect_err("too late").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(
+            child.wait().expect_err("too late").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(
+            child.read(1, 9).expect_err("too late").kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert!(start.elapsed() < LONG / 4);
+    }
+
+    #[test]
+    fn a_dropped_child_takes_its_group_along() {
+        let mut job = shell("sleep 60 & read never; wait");
+        job.pace = SHORT;
+        let mut child = spawn(&job);
+        // Until it has started the other one.
+        assert!(child.read(1, 99).is_err());
+        let id = child.id() as i32;
+        let grandchild = grandchild_of(id).expect("the sleep");
+        assert!(!gone_within(id, Duration::ZERO) && !gone_within(grandchild, Duration::ZERO));
+        drop(child);
+        assert!(gone_within(id, LONG / 4) && gone_within(grandchild, LONG / 4));
+    }
+
+    #[test]
+    fn output_is_bounded_and_a_daemon_that_holds_the_pipe_holds_nobody_up() {
+        let (said, exit) = {
+            let mut child = spawn(&shell("head -c 300000 /dev/zero; exit 3"));
+            (child.read(1, 255).expect("it speaks"), child.wait())
+        };
+        assert_eq!((said.len(), exit.ok()), (255, Some(Exit::Code(3))));
+        // Endless: the pipe is closed on it.
+        let mut child = spawn(
+            &Job::new("/bin/cat")
+                .with(&[Pipe::from_child(&[1])])
+                .read_from("/dev/zero"),
+        );
+        assert_eq!(child.read(0, 255).expect("it speaks").len(), 255);
+        assert_eq!(child.wait().ok(), Some(Exit::Signal(13)));
+
+        let start = Instant::now();
+        let (said, exit) = run(&shell("sleep 5 & echo Dno; exit 82"));
+        assert_eq!((said.as_str(), exit), ("Dno\n", Exit::Code(82)));
+        assert!(start.elapsed() < Duration::from_secs(4));
+    }
+
+    impl Job {
+        fn read_from(mut self, file: &str) -> Self {
+            self.arguments.push(file.into());
+            self
+        }
+    }
+
+    fn grandchild_of(id: i32) -> Option<i32> {
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Whether a process has ended; a zombie has.
+    fn gone_within(id: i32, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            if state.is_empty() || state.contains(") Z ") {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
