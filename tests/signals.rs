@@ -30,6 +30,7 @@ fn role() {
             let client = Descriptors::standard().expect("the first to ask");
             // Comes before the wait, and must still end it.
             raise(Signal::SIGTERM).expect("it can");
+            assert!(!sys::terminated(), "it is let in only while we wait");
             let fault = client.read(&mut [0; 64], later);
             assert!(matches!(fault, Err(Fault::Terminated)), "{fault:?}");
             assert!(sys::terminated());

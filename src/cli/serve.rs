@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::hook::{Chain, Entry, facts};
 use crate::launch::{self, Connection};
 use crate::log::{self, Level};
-use crate::session::{Ended, NoWitness, Session};
+use crate::session::{NoWitness, Session};
 use crate::setup::{self, Options, Setup};
 use crate::smtp::reply::{Enhanced, Reply};
 use crate::transport::{Descriptors, Transport};
@@ -33,10 +33,11 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
         return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
-        Ok(ready) => match ready.run(transport) {
-            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => 0,
-            Ended::Lost | Ended::TimedOut | Ended::Terminated => TROUBLE,
-        },
+        // However it ended, the session was served: what a client does is no trouble of ours.
+        Ok(ready) => {
+            ready.run(transport);
+            0
+        }
         Err(faults) => {
             for fault in &faults {
                 tracing::error!("{fault}");
@@ -74,11 +75,11 @@ struct Ready {
 }
 
 impl Ready {
-    fn run(self, transport: &mut dyn Transport) -> Ended {
+    fn run(self, transport: &mut dyn Transport) {
         let mut nobody = NoWitness;
         let session =
             Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
-        session.serve()
+        session.serve();
     }
 }
 
