@@ -290,7 +290,7 @@ impl Session<'_> {
         let (step, receipt) = match judged {
             Ok((receipt, plugin)) => {
                 self.facts.accepted += 1;
-                let reply = replies::queued(&receipt.text, &self.facts.id);
+                let reply = replies::queued(&receipt, &self.facts.id);
                 self.report_message(&envelope, &message, &receipt, &plugin, &reply);
                 (go(reply, State::Greeted), Some(receipt))
             }
