@@ -36,6 +36,7 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
         // However it ended, the session was served: what a client does is no trouble of ours.
         Ok(ready) => {
             ready.run(transport);
+            log::end();
             0
         }
         Err(faults) => {
@@ -84,7 +85,7 @@ impl Ready {
 }
 
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, Vec<ConfigError>> {
-    let setup = setup::read(options, extra)?;
+    let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
     let world = World::real(Rc::clone(&setup.dir));
@@ -93,12 +94,14 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     log::attach(level, setup::sinks(loggers));
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
-    log::prefix(&format!("[{id}] "));
+    log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
+    let mut chain = Chain::new(links, world.clone());
+    setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
-    Ok(Ready { chain: Chain::new(links, world.clone()), setup, world, facts })
+    Ok(Ready { setup, world, chain, facts })
 }
 
 /// What every service wants: no core file of other people's mail, signals that end a session cleanly.

@@ -170,14 +170,14 @@ impl Session {
 pub struct Connect<'a> {
     /// The session.
     pub session: &'a mut Session,
-    /// Listens for a client that speaks before its turn; bounded by the plugin's budget.
-    pub line: &'a mut dyn Listen,
+    /// Listens for a client that speaks before its turn.
+    pub line: &'a dyn Listen,
 }
 
 /// The line to the client as a plugin may use it: it can hear whether the client speaks, nothing else.
 pub trait Listen {
-    /// Whether octets of the client's are there, or come within `wait`.
-    fn client_speaks_within(&mut self, wait: std::time::Duration) -> bool;
+    /// Whether octets of the client's are there, or come within `wait` or what is left of the plugin's budget.
+    fn client_speaks_within(&self, wait: std::time::Duration) -> bool;
 }
 
 impl Connect<'_> {
@@ -232,7 +232,7 @@ pub struct Data<'a> {
     /// The transaction, with at least one recipient.
     pub transaction: &'a Transaction,
     /// Listens for a client that sends content before 354.
-    pub line: &'a mut dyn Listen,
+    pub line: &'a dyn Listen,
 }
 
 /// data_headers_end.

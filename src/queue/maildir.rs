@@ -30,28 +30,29 @@
 //! With a pattern a message that has the `Delivered-To` field of one of its recipients already is looping, and refused (554
 //! 5.4.6). Without one it is not: there the maildir may be a store from which mail is sent on and comes back for good reasons.
 //!
-//! Everything is offered: 8BITMIME, BINARYMIME (where a CR LF becomes LF all the same), SMTPUTF8, and DSN, which a final
-//! delivery has little to do for. There is no time limit but the line's `budget`: a disk that hangs cannot be interrupted.
+//! 8BITMIME and SMTPUTF8 are offered. BINARYMIME is not, for the lines in there end in LF, and what was a lone LF before could
+//! not be told from it; nor is DSN, for a final delivery would have to send the notices itself (RFC 3461 §5.2.2): without the
+//! offer the client's side sends them. There is no time limit but the line's `budget`: a disk that hangs cannot be interrupted.
 //!
 //! Differs from qpsmtpd: synced before 250, no copy stays when another fails, no `..` from a local-part, errors that only
 //! closing a file shows are seen, domains in one form, the loop check.
 
+mod files;
+
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use self::files::Files;
 use super::{Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
 use crate::mail::header::unfolded;
-use crate::mail::{Envelope, LineEnds, Message, trace};
+use crate::mail::{Envelope, Message, trace};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
@@ -61,12 +62,6 @@ pub static ENTRY: Entry = super::entry("queue/maildir", include_str!("maildir.rs
 
 /// A name in a directory (NAME_MAX).
 const NAME_OCTETS_MAX: usize = 255;
-
-/// Names that are tried for one file. One is enough unless another machine of the same name writes here.
-const NAMES_MAX: u32 = 10;
-
-/// In the order in which they are made: where there is a `tmp` there are the others.
-const PARTS: [&str; 3] = ["new", "cur", "tmp"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,7 +88,8 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     let options: Options = settings.read()?;
     let dir = world.config.resolve(&options.dir);
     let dir = dir.map_err(|error| origin.error(error.to_string()).of_plugin(&name))?;
-    Ok(line(Maildir { world: world.clone(), dir, subdir: options.subdir, mode: options.mode.0, names: 0 }))
+    let names = Names { world: world.clone(), count: 0 };
+    Ok(line(Maildir { dir, subdir: options.subdir, files: Files { mode: options.mode.0 }, names }))
 }
 
 /// Rights of directories. On a line and as a TOML string octal digits, as a TOML number what it is (`0o700`).
@@ -177,35 +173,41 @@ fn harmless(text: &str) -> String {
 }
 
 struct Maildir {
-    world: World,
     dir: PathBuf,
     subdir: Option<Pattern>,
-    mode: u32,
+    files: Files,
+    names: Names,
+}
+
+/// Gives names to files.
+struct Names {
+    world: World,
     /// Names given so far by this process.
-    names: u32,
+    count: u32,
+}
+
+impl Names {
+    /// A file's name that nobody else gives: time, process, a count in this process, host.
+    fn next(&mut self) -> String {
+        let since = self.world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, micros, pid) = (since.as_secs(), since.subsec_micros(), self.world.host.pid());
+        let host = self.world.host.name().replace('/', "\\057").replace(':', "\\072");
+        self.count += 1;
+        format!("{seconds}.M{micros}P{pid}Q{}.{host}", self.count)
+    }
 }
 
 impl Queue for Maildir {
     fn offers(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities { eight_bit: true, binary: false, smtputf8: true, dsn: false }
     }
 
     fn check(&mut self) -> Vec<String> {
         // Readers of maildirs pass over names that begin with a dot.
-        let name = format!(".postern-check.{}", self.unique());
-        let parts: Vec<PathBuf> = match &self.subdir {
-            Some(_) => vec![self.dir.clone()],
-            None => PARTS.iter().map(|part| self.dir.join(part)).collect(),
-        };
-        // What is missing is made at the first delivery, in the first directory above that is there.
-        let mut dirs: Vec<&Path> = parts.iter().map(|part| existing(part)).collect();
-        dirs.dedup();
-        let faults: Vec<String> = dirs.iter().filter_map(|dir| cannot_write(dir, &name)).collect();
-        match &parts[..] {
-            [new, _, tmp] if faults.is_empty() && new.is_dir() && tmp.is_dir() => {
-                cannot_link(&tmp.join(&name), &new.join(&name)).into_iter().collect()
-            }
-            _ => faults,
+        let name = format!(".postern-check.{}", self.names.next());
+        match self.subdir {
+            Some(_) => files::cannot_write(&self.dir, &name).into_iter().collect(),
+            None => files::check(&self.dir, &name),
         }
     }
 
@@ -214,25 +216,13 @@ impl Queue for Maildir {
         // What is in here and not done is undone when it is dropped.
         let mut copies = Vec::with_capacity(wanted.len());
         for (maildir, fields) in wanted {
-            copies.push(self.write(maildir, &fields, message)?);
+            copies.push(self.files.write(maildir, &mut || self.names.next(), &fields, message)?);
         }
         for copy in &mut copies {
-            self.link(copy)?;
+            self.files.link(copy)?;
         }
-        for copy in &copies {
-            // The message is stored, whether or not this name of it goes.
-            let _ = fs::remove_file(copy.tmp());
-        }
-        let mut synced: Vec<&Path> = Vec::new();
-        for copy in &copies {
-            if !synced.contains(&copy.maildir.as_path()) {
-                let new = copy.maildir.join("new");
-                sync(&new).map_err(|error| failed("sync", &new, &error))?;
-                synced.push(&copy.maildir);
-            }
-        }
-        let id = copies.first().map(|copy| copy.name.clone());
-        copies.iter_mut().for_each(|copy| copy.stage = Stage::Done);
+        files::finish(&mut copies)?;
+        let id = copies.first().map(|copy| copy.name().to_owned());
         Ok(Receipt { id, text: "Queued!".to_owned() })
     }
 }
@@ -265,179 +255,6 @@ impl Maildir {
         }
         Ok(wanted)
     }
-
-    /// Writes one copy to `tmp`, and syncs it.
-    fn write(&mut self, maildir: PathBuf, fields: &str, message: &Message) -> Result<Delivery, QueueError> {
-        let (mut file, copy) = self.create(maildir)?;
-        let written = message.write_below(fields, &mut file, LineEnds::Lf);
-        written.map_err(|error| failed("write", &copy.tmp(), &error))?;
-        // After this, closing the file has nothing to say.
-        file.sync_all().map_err(|error| failed("sync", &copy.tmp(), &error))?;
-        Ok(copy)
-    }
-
-    /// A new file in `tmp`. Makes the maildir if that is what is missing.
-    fn create(&mut self, maildir: PathBuf) -> Result<(File, Delivery), QueueError> {
-        let mode = self.mode & !0o111;
-        let mut made = false;
-        let mut tries = 0;
-        loop {
-            let mut copy = Delivery { maildir: maildir.clone(), name: self.unique(), stage: Stage::Nowhere };
-            let tmp = copy.tmp();
-            tries += 1;
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&tmp) {
-                Ok(file) => {
-                    copy.stage = Stage::Tmp;
-                    // The umask may have taken rights that the setting gives.
-                    if mode & 0o077 != 0 {
-                        let set = file.set_permissions(Permissions::from_mode(mode));
-                        set.map_err(|error| failed("chmod", &tmp, &error))?;
-                    }
-                    return Ok((file, copy));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound && !made => {
-                    self.make(&maildir)?;
-                    made = true;
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < NAMES_MAX => {}
-                Err(error) => return Err(failed("create", &tmp, &error)),
-            }
-        }
-    }
-
-    /// Makes a copy visible in `new`.
-    fn link(&self, copy: &mut Delivery) -> Result<(), QueueError> {
-        let (tmp, new) = (copy.tmp(), copy.new_path());
-        let mut linked = fs::hard_link(&tmp, &new);
-        if linked.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            self.make(&copy.maildir)?;
-            linked = fs::hard_link(&tmp, &new);
-        }
-        match linked {
-            Ok(()) => {}
-            // Over NFS the answer can be lost, and the retry finds the link there.
-            Err(_) if fs::metadata(&tmp).is_ok_and(|file| file.nlink() == 2) => {}
-            Err(error) => return Err(failed("link", &new, &error)),
-        }
-        copy.stage = Stage::New;
-        Ok(())
-    }
-
-    fn make(&self, maildir: &Path) -> Result<(), QueueError> {
-        PARTS.iter().try_for_each(|part| self.make_dir(&maildir.join(part)))
-    }
-
-    /// Makes a directory with what is missing above it, each of them synced into the one above.
-    fn make_dir(&self, dir: &Path) -> Result<(), QueueError> {
-        let above = above(dir);
-        let make = || DirBuilder::new().mode(self.mode).create(dir);
-        let mut made = make();
-        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && above != dir {
-            self.make_dir(above)?;
-            made = make();
-        }
-        match made {
-            Ok(()) if self.mode & 0o077 != 0 => {
-                let set = fs::set_permissions(dir, Permissions::from_mode(self.mode));
-                set.map_err(|error| failed("chmod", dir, &error))?;
-            }
-            Ok(()) => {}
-            // Perhaps by another process a moment ago: then it may not be synced yet.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("mkdir", dir, &error)),
-        }
-        sync(above).map_err(|error| failed("sync", above, &error))
-    }
-
-    /// A file's name that nobody else gives: time, process, a count in this process, host.
-    fn unique(&mut self) -> String {
-        let since = self.world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, micros, pid) = (since.as_secs(), since.subsec_micros(), self.world.host.pid());
-        let host = self.world.host.name().replace('/', "\\057").replace(':', "\\072");
-        self.names += 1;
-        format!("{seconds}.M{micros}P{pid}Q{}.{host}", self.names)
-    }
-}
-
-/// A copy of the message on its way.
-struct Delivery {
-    maildir: PathBuf,
-    name: String,
-    stage: Stage,
-}
-
-/// Where a copy is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Not there yet.
-    Nowhere,
-    /// In `tmp`.
-    Tmp,
-    /// In `new`, and perhaps still in `tmp`.
-    New,
-    /// In `new` for good.
-    Done,
-}
-
-impl Delivery {
-    fn tmp(&self) -> PathBuf {
-        self.maildir.join("tmp").join(&self.name)
-    }
-
-    fn new_path(&self) -> PathBuf {
-        self.maildir.join("new").join(&self.name)
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        // Nothing can be done about a file that cannot be removed, or that a reader has moved.
-        if self.stage == Stage::New {
-            let _ = fs::remove_file(self.new_path());
-        }
-        if matches!(self.stage, Stage::Tmp | Stage::New) {
-            let _ = fs::remove_file(self.tmp());
-        }
-    }
-}
-
-/// For `check`: why no file can be made here, found out by making one.
-fn cannot_write(dir: &Path, name: &str) -> Option<String> {
-    let file = dir.join(name);
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-    let synced = made.and_then(|_| sync(dir));
-    let _ = fs::remove_file(&file);
-    let error = synced.err()?;
-    let dir = dir.display();
-    Some(format!("{dir}: cannot be written to ({error}): it must belong to the user that serves, with mode 0700"))
-}
-
-/// For `check`: why no file can be linked from `tmp` to `new`, found out in the same way.
-fn cannot_link(tmp: &Path, new: &Path) -> Option<String> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(tmp);
-    let linked = made.and_then(|_| fs::hard_link(tmp, new));
-    let _ = (fs::remove_file(new), fs::remove_file(tmp));
-    let error = linked.err()?;
-    Some(format!("{}: cannot be linked to from tmp ({error}): both must be on one file system", above(new).display()))
-}
-
-/// The directory itself, or the first above it that is there.
-fn existing(dir: &Path) -> &Path {
-    dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."))
-}
-
-/// The directory that holds this one's name.
-fn above(dir: &Path) -> &Path {
-    match dir.parent() {
-        None => dir,
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-    }
-}
-
-/// Writes a directory's names to the disk.
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Where the message goes, as `Delivered-To` has it: qmail's bare form.
@@ -460,12 +277,275 @@ fn check_loop(message: &Message, address: &str) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn failed(step: &str, path: &Path, error: &io::Error) -> QueueError {
-    let evidence = format!("{step} {}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            QueueError::transient("no room to store the message now, try again later", evidence).code(3, 1)
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::hook::Severity;
+    use crate::queue::trial;
+    use crate::world::FakeHost;
+
+    const CONTENT: &str = "Subject: x\r\n\r\none\r\n..\r\n";
+    const FROM: &str = "<a@b.example>";
+
+    /// Every file below, as path and content, sorted.
+    fn files(dir: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut left = vec![dir.to_owned()];
+        while let Some(next) = left.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    left.push(path);
+                } else {
+                    let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                    found.push((name, fs::read_to_string(path).unwrap()));
+                }
+            }
         }
-        _ => QueueError::transient("the message cannot be stored now, try again later", evidence),
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn values_become_plain_names() {
+        let table = [
+            ("", "_"),
+            (".", "_"),
+            ("..", "_."),
+            ("...", "_.."),
+            (".x", "_x"),
+            ("x.", "x."),
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            ("/etc", "_etc"),
+            ("a\0b\nc\\d", "a_b_c_d"),
+            ("%l%u", "_l_u"),
+            ("A-z0+9_.,@=", "A-z0+9_.,@="),
+            ("\u{e9}\u{4e2d}", "__"),
+        ];
+        for (value, name) in table {
+            assert_eq!(harmless(value), name, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let long = "x".repeat(200);
+        let pattern = |text: &str| Pattern::try_from(text.to_owned());
+        let table = [
+            ("%d/%l", "..", "here.example", Some("here.example/_.")),
+            ("//%d//%l//", "x", "y", Some("y/x")),
+            (".%l", ".", "y", Some("._")),
+            ("%u", "", "y", Some("_@y")),
+            ("%u", "/../x", "y/../z", Some("_.._x@y_.._z")),
+            ("box-%l.%d", "a%d", "y", Some("box-a_d.y")),
+            ("%l", "\u{e9}", "y", Some("_")),
+            ("%u", &long, &long, None),
+        ];
+        for (text, local_part, domain, expected) in table {
+            let path = pattern(text).unwrap().path(local_part, domain);
+            match (path, expected) {
+                (Ok(path), Some(expected)) => assert_eq!(path, Path::new(expected), "{text}"),
+                (Err(error), None) => assert_eq!((error.severity, error.enhanced), (Severity::Permanent, (1, 3))),
+                (other, _) => panic!("{text}: {other:?}"),
+            }
+        }
+        for text in ["", "new", "%", "%%", "%x", "%l%", "../%l", "%l/../%d", "./%l", "%l/.", "%l\0"] {
+            assert!(pattern(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever an address holds, its maildir is below, and at the depth that the pattern says.
+        #[test]
+        fn no_address_leads_elsewhere(local_part: String, domain in "[./\\PC]{0,40}") {
+            if let Ok(path) = Pattern("%d/%l/%u".into()).path(&local_part, &domain) {
+                proptest::prop_assert_eq!(path.components().count(), 3);
+                let plain = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+                proptest::prop_assert!(path.components().all(plain));
+            }
+        }
+    }
+
+    #[test]
+    fn lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = trial::world(dir.path());
+        let good =
+            ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
+        for line in good {
+            assert!(trial::build(&ENTRY, line, &world).is_ok(), "{line}");
+        }
+        let bad = [
+            ("", "dir"),
+            ("m new", "a pattern has at least one of"),
+            ("m ../%l", "by their names"),
+            ("m %l 999", "octal"),
+            ("m %l 070", "octal"),
+            ("m %l 2770", "octal"),
+            ("m %l 770 more", "more"),
+            ("m moed 770", "moed"),
+            ("m dir n", "twice"),
+            ("~/m", "~ is not expanded"),
+        ];
+        for (line, fault) in bad {
+            let error = trial::build(&ENTRY, line, &world).err().unwrap_or_else(|| panic!("{line} is taken"));
+            assert!(error.contains(fault), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_file_for_all_or_one_for_each() {
+        let to = ["<x@Here.Example>", "<\"../y\"@here.example>", "<Postmaster>"];
+        let name = |count: u32| format!("1893456000.M0P3999Q{count}.a\\057b\\072c");
+        let top = "Return-Path: <a@b.example>\n";
+        let rest = "Subject: x\n\none\n..\n";
+        let table = [
+            (
+                "m/n",
+                1,
+                vec![(
+                    format!("m/n/new/{}", name(2)),
+                    format!(
+                        "{top}Delivered-To: x@Here.Example\nDelivered-To: ../y@here.example\n\
+                         Delivered-To: Postmaster@mx.example\n{rest}"
+                    ),
+                )],
+            ),
+            (
+                "m %d/%l",
+                3,
+                vec![
+                    (
+                        format!("m/here.example/_._y/new/{}", name(4)),
+                        format!("{top}Delivered-To: ../y@here.example\n{rest}"),
+                    ),
+                    (format!("m/here.example/x/new/{}", name(2)), format!("{top}Delivered-To: x@Here.Example\n{rest}")),
+                    (
+                        format!("m/mx.example/postmaster/new/{}", name(6)),
+                        format!("{top}Delivered-To: Postmaster@mx.example\n{rest}"),
+                    ),
+                ],
+            ),
+        ];
+        for (line, copies, expected) in table {
+            let dir = tempfile::tempdir().unwrap();
+            let mut world = trial::world(dir.path());
+            world.host = Rc::new(FakeHost::new("a/b:c"));
+            let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
+            let receipt = trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();
+            assert_eq!((receipt.id, &*receipt.text), (Some(name(2)), "Queued!"));
+            assert_eq!(files(dir.path()), expected, "{line}");
+            // The clock stands still: only the count tells the names apart.
+            trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();
+            assert_eq!(files(dir.path()).len(), 2 * copies, "{line}");
+        }
+    }
+
+    #[test]
+    fn rights_are_what_the_setting_says() {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for (line, dirs, file) in [("m", 0o700, 0o600), ("m mode 770", 0o770, 0o660), ("m mode 0755", 0o755, 0o644)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap();
+            trial::deliver(&mut *plugin, &trial::envelope("<>", &["<x@here.example>"]), CONTENT).unwrap();
+            for part in ["m", "m/tmp", "m/new", "m/cur"] {
+                assert_eq!(mode(&dir.path().join(part)), dirs, "{line}: {part}");
+            }
+            assert_eq!(mode(&dir.path().join(&files(dir.path())[0].0)), file, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_handed_down_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+        let mut plugin = trial::build(&ENTRY, "m mode 0770", &trial::world(dir.path())).unwrap();
+        trial::deliver(&mut *plugin, &trial::envelope("<>", &["<x@here.example>"]), CONTENT).unwrap();
+        let new = fs::metadata(dir.path().join("m/new")).unwrap();
+        assert_eq!(new.permissions().mode() & 0o7777, 0o2770);
+    }
+
+    #[test]
+    fn a_looping_message_is_refused_where_recipients_have_maildirs() {
+        let table = [
+            ("m %l", "Delivered-To: x@here.example\r\n\r\n", false),
+            ("m %l", "A: b\r\ndelivered-to:\r\n X@HERE.example \r\n\r\n", false),
+            ("m %l", "Delivered-To: z@here.example\r\nDelivered-To: y@here.example\r\n\r\n", false),
+            ("m %l", "Delivered-To: z@here.example\r\n\r\nDelivered-To: x@here.example\r\n", true),
+            ("m", "Delivered-To: x@here.example\r\n\r\n", true),
+        ];
+        for (line, content, taken) in table {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap();
+            let envelope = trial::envelope("<>", &["<x@here.example>", "<y@here.example>"]);
+            match trial::deliver(&mut *plugin, &envelope, content) {
+                Ok(_) => assert!(taken, "{content}"),
+                Err((denial, evidence)) => {
+                    assert!(!taken, "{line} {content}: {evidence}");
+                    assert_eq!((denial.severity, denial.enhanced), (Severity::Permanent, Some((4, 6))));
+                    assert!(files(dir.path()).is_empty());
+                }
+            }
+        }
+    }
+
+    /// Whatever step fails for whichever copy: all or nothing, and the next try succeeds.
+    #[test]
+    fn what_fails_leaves_nothing_behind() {
+        // A file stands where a directory is wanted, for the second of three recipients.
+        for (block, step) in [("m/y", "create"), ("m/y/tmp", "create"), ("m/y/new", "link")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut plugin = trial::build(&ENTRY, "m %l", &trial::world(dir.path())).unwrap();
+            let envelope = trial::envelope("<>", &["<x@here.example>", "<y@here.example>", "<z@here.example>"]);
+            let block = dir.path().join(block);
+            if block.ends_with("new") {
+                fs::create_dir_all(dir.path().join("m/y/tmp")).unwrap();
+            }
+            fs::create_dir_all(block.parent().unwrap()).unwrap();
+            fs::write(&block, "").unwrap();
+            let (denial, evidence) = trial::deliver(&mut *plugin, &envelope, CONTENT).unwrap_err();
+            assert_eq!((denial.severity, denial.enhanced), (Severity::Transient, Some((3, 0))), "{evidence}");
+            assert!(evidence.starts_with(step) && evidence.contains("m/y"), "{evidence}");
+            assert_eq!(files(dir.path()).len(), 1, "{step}: {:?}", files(dir.path()));
+            fs::remove_file(&block).unwrap();
+            trial::deliver(&mut *plugin, &envelope, CONTENT).unwrap();
+            assert_eq!(files(dir.path()).len(), 3, "{step}");
+        }
+    }
+
+    #[test]
+    fn check_makes_nothing_and_says_what_to_mend() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["whole/tmp", "whole/new", "whole/cur", "part/new", "vmail", "bad/new", "bad/cur"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        fs::write(path("file"), "").unwrap();
+        fs::write(path("bad/tmp"), "").unwrap();
+        let table = [
+            ("whole", ""),
+            ("part", ""),
+            ("none/at/all", ""),
+            ("vmail %u", ""),
+            ("none %u", ""),
+            ("file", "file: cannot be written to"),
+            ("file/below", "file: cannot be written to"),
+            ("file %u", "file: cannot be written to"),
+            ("bad", "bad/tmp: cannot be written to"),
+        ];
+        let before = files(dir.path()).len();
+        for (line, fault) in table {
+            let faults = trial::build(&ENTRY, line, &trial::world(dir.path())).unwrap().check();
+            assert_eq!(faults.len(), usize::from(!fault.is_empty()), "{line}: {faults:?}");
+            assert!(faults.concat().contains(fault), "{line}: {faults:?}");
+            assert_eq!(files(dir.path()).len(), before, "{line}");
+        }
+        assert!(!path("none").exists());
     }
 }

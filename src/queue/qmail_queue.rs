@@ -145,7 +145,8 @@ impl Queue for QmailQueue {
     }
 
     fn deliver(&mut self, _: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
-        let records = records(envelope)?;
+        let recipients: Vec<String> = envelope.forward_paths().iter().map(|path| path.address()).collect();
+        let records = records(&envelope.reverse_path().address(), &recipients)?;
         within(&self.world, self.deadline, || self.hand_over(message, &records))
     }
 }
@@ -233,7 +234,7 @@ impl Write for MessagePipe<'_> {
 }
 
 /// The envelope as qmail-queue reads it: `F sender NUL (T recipient NUL)... NUL`, addresses in qmail's bare form.
-fn records(envelope: &Envelope) -> Result<Vec<u8>, QueueError> {
+fn records(sender: &str, recipients: &[String]) -> Result<Vec<u8>, QueueError> {
     let mut records = Vec::new();
     let mut add = |kind: u8, address: &str| {
         if address.len() > ADDRESS_OCTETS_MAX || address.contains('\0') {
@@ -245,10 +246,8 @@ fn records(envelope: &Envelope) -> Result<Vec<u8>, QueueError> {
         records.push(0);
         Ok(())
     };
-    add(b'F', &envelope.reverse_path().address())?;
-    for path in envelope.forward_paths() {
-        add(b'T', &path.address())?;
-    }
+    add(b'F', sender)?;
+    recipients.iter().try_for_each(|recipient| add(b'T', recipient))?;
     records.push(0);
     Ok(records)
 }
@@ -310,5 +309,239 @@ fn shown(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit status {code}"),
         Exit::Signal(signal) => format!("killed by signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::hook::Denial;
+    use crate::queue::trial;
+    use crate::world::{Canned, FakeHost, FakeProcess, Host};
+
+    const CONTENT: &str = "Subject: x\r\n\r\none\r\n";
+
+    /// Runs one message against a canned program: what came of it, and what was done with the program.
+    fn run(line: &str, host: FakeHost, canned: Canned) -> (Result<Receipt, (Denial, String)>, crate::world::Ran) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = trial::world(dir.path());
+        let process = Rc::new(FakeProcess::default().answer(canned));
+        world.process = process.clone();
+        world.host = Rc::new(host);
+        let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
+        let envelope =
+            trial::envelope("<\"a b\"@c.example>", &["<x@here.example>", "<postmaster>", "<x@here.example>"]);
+        let came = trial::deliver(&mut *plugin, &envelope, CONTENT);
+        assert_eq!(world.deadline.get(), None, "the deadline is put back");
+        (came, process.ran().pop().unwrap())
+    }
+
+    #[test]
+    fn it_is_given_the_message_then_the_envelope() {
+        let (came, ran) = run("/q timeout 7", FakeHost::default(), Canned::default());
+        assert_eq!(came.unwrap(), Receipt { id: None, text: "queued qp 4000".into() });
+        assert_eq!(ran.written[MESSAGE], b"Subject: x\n\none\n");
+        assert_eq!(ran.written[ENVELOPE], b"Fa b@c.example\0Tx@here.example\0Tpostmaster\0\0");
+        assert_eq!((ran.closed[MESSAGE], ran.closed[ENVELOPE], ran.waited), (true, true, true));
+        let descriptors: Vec<_> = ran.job.pipes.iter().map(|pipe| pipe.descriptors.as_slice()).collect();
+        assert_eq!(descriptors, [&[0][..], &[1], &[4, 6]]);
+        assert!(ran.job.arguments.is_empty() && ran.job.environment.is_empty());
+        assert_eq!(ran.job.pace, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn the_program_is_the_environments_the_lines_or_qmails() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().to_str().unwrap();
+        let host = FakeHost::default;
+        let table = [
+            ("", host(), "/var/qmail/bin/qmail-queue".to_owned()),
+            ("", host().set("QMAIL", home), format!("{home}/bin/qmail-queue")),
+            ("/q", host().set("QMAIL", home), "/q".to_owned()),
+            ("path /q", host(), "/q".to_owned()),
+            ("/q", host().set("QMAILQUEUE", "/e v"), "/e v".to_owned()),
+            ("/q", host().set("QMAILQUEUE", ""), "/q".to_owned()),
+            ("", host().set("QMAIL", home).set("QMAILQUEUE", "bin/e"), format!("{home}/bin/e")),
+        ];
+        for (line, host, program) in table {
+            let qmail = host.variable("QMAIL").is_some();
+            let (_, ran) = run(line, host, Canned::default());
+            assert_eq!(ran.job.program.to_str(), Some(&*program), "{line:?}");
+            // It starts in the qmail home if there is one.
+            assert!(!qmail || ran.job.directory.as_deref() == Some(std::path::Path::new(home)), "{line:?}");
+        }
+        // A relative path starts at the configuration directory.
+        let (_, ran) = run("bin/q", FakeHost::default(), Canned::default());
+        assert!(ran.job.program.is_absolute() && ran.job.program.ends_with("bin/q"), "{:?}", ran.job.program);
+    }
+
+    #[test]
+    fn lines_that_make_no_sense() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = trial::world(dir.path());
+        for (line, fault) in [
+            ("/q timeout 0", "timeout 0"),
+            ("/q deadline 3601", "deadline 3601"),
+            ("/q timeuot 5", "timeout"),
+            ("/q timeout five", "five"),
+            ("~/q", "~ is not expanded"),
+        ] {
+            let error = trial::build(&ENTRY, line, &world).err().unwrap();
+            assert!(error.contains(fault) && error.contains("plugins line 1"), "{line}: {error}");
+        }
+        let offers = |line| trial::build(&ENTRY, line, &world).unwrap().offers().unwrap();
+        assert_eq!((offers("/q").eight_bit, offers("/q").binary, offers("/q").smtputf8), (true, false, false));
+        assert!(offers("/q smtputf8 1").smtputf8);
+    }
+
+    /// Either limit, a child that cannot be run or that stops reading: never a receipt, and the final NUL was not sent unless
+    /// all the rest was.
+    #[test]
+    fn programs_that_fail_before_their_end() {
+        let exit = |exit| Canned { exit, ..Canned::default() };
+        let stops = |reads_octets, code| Canned { reads_octets, exit: Ok(Exit::Code(code)), ..Canned::default() };
+        let table = [
+            (exit(Err(ErrorKind::TimedOut)), Severity::Transient, "timeout"),
+            (exit(Err(ErrorKind::Other)), Severity::Transient, "temporary problem"),
+            (exit(Ok(Exit::Signal(9))), Severity::Transient, "crashed"),
+            (stops(0, 0), Severity::Transient, "read error"),
+            (stops(3, 0), Severity::Transient, "read error"),
+            (stops(3, 31), Severity::Permanent, "permanently rejected"),
+            (stops(CONTENT.len() + 3, 0), Severity::Transient, "read error"),
+            (stops(CONTENT.len() + 3, 53), Severity::Transient, "disk full"),
+        ];
+        for (canned, severity, text) in table {
+            let shown = format!("{canned:?}");
+            let (came, ran) = run("/q", FakeHost::default(), canned);
+            let (denial, evidence) = came.unwrap_err();
+            assert_eq!(denial.severity, severity, "{shown}");
+            assert!(denial.text.contains(text), "{shown}: {denial:?}");
+            assert!(evidence.starts_with("/q qp 4000: "), "{shown}: {evidence}");
+            assert!(ran.killed || ran.waited, "{shown}");
+        }
+    }
+
+    #[test]
+    fn every_exit_status_has_its_reply() {
+        let table: &[(i32, Severity, (u16, u16), &str)] = &[
+            (1, Severity::Transient, (3, 0), "temporary problem"),
+            (10, Severity::Transient, (3, 0), "temporary problem"),
+            (11, Severity::Permanent, (1, 3), "address too long"),
+            (12, Severity::Permanent, (3, 0), "permanent problem"),
+            (31, Severity::Permanent, (3, 0), "permanently rejected"),
+            (40, Severity::Permanent, (3, 0), "permanent problem"),
+            (41, Severity::Transient, (3, 0), "temporary problem"),
+            (50, Severity::Transient, (3, 0), "temporary problem"),
+            (51, Severity::Transient, (3, 0), "out of memory"),
+            (52, Severity::Transient, (3, 0), "timeout"),
+            (53, Severity::Transient, (3, 0), "disk full"),
+            (54, Severity::Transient, (3, 0), "read error"),
+            (55, Severity::Transient, (3, 0), "configuration"),
+            (56, Severity::Transient, (3, 0), "network connection"),
+            (61, Severity::Transient, (3, 0), "home directory"),
+            (62, Severity::Transient, (3, 0), "creating files"),
+            (66, Severity::Transient, (3, 0), "creating files"),
+            (67, Severity::Transient, (3, 0), "temporary problem"),
+            (71, Severity::Transient, (3, 0), "temporarily rejected"),
+            (72, Severity::Transient, (4, 1), "timed out"),
+            (73, Severity::Transient, (4, 1), "connection to mail server rejected"),
+            (74, Severity::Transient, (4, 2), "communication"),
+            (81, Severity::Transient, (3, 0), "internal bug"),
+            (82, Severity::Transient, (3, 0), "temporary problem"),
+            (91, Severity::Transient, (3, 0), "internal bug"),
+            (115, Severity::Permanent, (1, 3), "address too long"),
+            (120, Severity::Transient, (3, 0), "cannot be run"),
+            (255, Severity::Transient, (3, 0), "temporary problem"),
+        ];
+        for &(code, severity, enhanced, text) in table {
+            let error = refusal(Exit::Code(code), true, b"").unwrap();
+            assert_eq!((error.severity, error.enhanced), (severity, enhanced), "{code}");
+            assert!(error.text.contains(text), "{code}: {}", error.text);
+        }
+        for code in 1..=255 {
+            let permanent = matches!(code, 11..=40 | 115);
+            let error = refusal(Exit::Code(code), true, b"Dtext that only 82 and 88 may give");
+            let expected = if permanent || matches!(code, 82 | 88) { Severity::Permanent } else { Severity::Transient };
+            assert_eq!(error.unwrap().severity, expected, "{code}");
+        }
+        assert!(refusal(Exit::Code(0), true, b"Dno").is_none());
+        assert!(refusal(Exit::Code(0), false, b"").is_some());
+        assert!(refusal(Exit::Signal(0), true, b"").is_some());
+    }
+
+    #[test]
+    fn custom_texts() {
+        let table: &[(&[u8], Option<(Severity, &str)>)] = &[
+            (b"", None),
+            (b"D", None),
+            (b"Dx", None),
+            (b"D \r\n", None),
+            (b"Xtext", None),
+            (b"dtext", None),
+            (b"Dno\r\n", Some((Severity::Permanent, "no"))),
+            (b"Zlater", Some((Severity::Transient, "later"))),
+            (b"Za\r\n250 ok\0\x1b", Some((Severity::Transient, "a??250 ok??"))),
+            (b"D\xff\xfe!", Some((Severity::Permanent, "\u{fffd}\u{fffd}!"))),
+        ];
+        for (octets, expected) in table {
+            let found = custom(octets).map(|error| (error.severity, error.text));
+            let expected = expected.map(|(severity, text)| (severity, text.to_owned()));
+            assert_eq!(found, expected, "{}", octets.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_address_that_qmail_cannot_hold_is_refused_before() {
+        let longest = "x".repeat(1002);
+        let table = [
+            ("", "x@here.example", true),
+            (&*longest, &*longest, true),
+            (&*format!("{longest}x"), "x@here.example", false),
+            ("", &*format!("{longest}x"), false),
+            ("", "x\0y@here.example", false),
+        ];
+        for (sender, recipient, fits) in table {
+            match records(sender, &[recipient.to_owned()]) {
+                Ok(records) => {
+                    assert!(fits);
+                    assert_eq!(records, format!("F{sender}\0T{recipient}\0\0").into_bytes());
+                }
+                Err(error) => assert_eq!((fits, error.severity, error.enhanced), (false, Severity::Permanent, (1, 3))),
+            }
+        }
+    }
+
+    #[test]
+    fn check_says_what_to_mend() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let make = |name: &str, mode| {
+            std::fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(dir.path().join(name), "").unwrap();
+            std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        make("plain", 0o644);
+        make("good", 0o755);
+        make("qmail/bin/qmail-queue", 0o755);
+        make("setuid/bin/qmail-queue", 0o4711);
+        let table = [
+            (path("good"), "", ""),
+            (path("plain"), "", "not executable (mode 0644)"),
+            (path("none"), "", "No such file"),
+            (path("qmail"), "", "not a file"),
+            (String::new(), "none", "there is no qmail here"),
+            (String::new(), "qmail", "not setuid (mode 0755)"),
+            (String::new(), "setuid", ""),
+        ];
+        for (line, home, fault) in table {
+            let mut world = trial::world(dir.path());
+            world.host = Rc::new(FakeHost::default().set("QMAIL", &path(home)));
+            let faults = trial::build(&ENTRY, &line, &world).unwrap().check();
+            assert_eq!(faults.len(), usize::from(!fault.is_empty()), "{line} {home}: {faults:?}");
+            assert!(faults.concat().contains(fault), "{line} {home}: {faults:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod replies;
 mod report;
 mod state;
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::config::Core;
@@ -285,8 +286,8 @@ impl<'a> Session<'a> {
     fn greet(&mut self) -> Step {
         let hooks: [fn(&mut Chain, &mut facts::Connect<'_>) -> Outcome; 2] = [Chain::pre_connection, Chain::connect];
         for hook in hooks {
-            let mut line = Ear(self.transport);
-            let mut at = facts::Connect { session: &mut self.facts, line: &mut line };
+            let line = Ear::new(self.transport, &self.input, &self.world);
+            let mut at = facts::Connect { session: &mut self.facts, line: &line };
             match hook(&mut self.chain, &mut at) {
                 Outcome::Denied(refused) => {
                     let reply = self.refuse(&refused, "");
@@ -297,8 +298,7 @@ impl<'a> Session<'a> {
                     self.until = self.until.min(self.world.clock.instant() + REFUSED_TIME);
                     return Step::Go(reply, State::Refused);
                 }
-                Outcome::Accepted => break,
-                Outcome::Undecided | Outcome::Answered(_) | Outcome::Queued(..) => {}
+                Outcome::Undecided | Outcome::Accepted | Outcome::Answered(_) | Outcome::Queued(..) => {}
             }
         }
         Step::Go(replies::greeting(&self.greeting_text()), State::Connected)
@@ -327,10 +327,32 @@ fn is_bdat(line: &str) -> bool {
 }
 
 /// The line to the client as plugins may use it.
-struct Ear<'t>(&'t mut dyn Transport);
+struct Ear<'t> {
+    transport: RefCell<&'t mut dyn Transport>,
+    /// Octets of the client's are in our own buffer already: read together with the command before them.
+    spoken: bool,
+    world: &'t World,
+}
+
+impl<'t> Ear<'t> {
+    fn new(transport: &'t mut dyn Transport, input: &Input, world: &'t World) -> Self {
+        Self { transport: RefCell::new(transport), spoken: !input.unread().is_empty(), world }
+    }
+}
 
 impl Listen for Ear<'_> {
-    fn client_speaks_within(&mut self, wait: Duration) -> bool {
-        self.0.client_speaks_within(wait)
+    fn client_speaks_within(&self, wait: Duration) -> bool {
+        let left = self.world.deadline.get().map(|until| until.saturating_duration_since(self.world.clock.instant()));
+        let wait = left.map_or(wait, |left| left.min(wait));
+        self.spoken || self.transport.borrow_mut().client_speaks_within(wait)
+    }
+}
+
+/// A line on which the client may speak: after BDAT its chunk follows at once (RFC 3030 §2).
+struct NoTurns;
+
+impl Listen for NoTurns {
+    fn client_speaks_within(&self, _wait: Duration) -> bool {
+        false
     }
 }
