@@ -1,8 +1,10 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
 pub mod rcpt_ok;
+pub mod relay;
+mod shared;
 
 use crate::hook::Entry;
 
 /// Every plugin, in the order of the catalogue.
-pub const ENTRIES: &[&Entry] = &[&rcpt_ok::ENTRY];
+pub const ENTRIES: &[&Entry] = &[&rcpt_ok::ENTRY, &relay::ENTRY];
