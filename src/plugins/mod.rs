@@ -1,5 +1,6 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
+pub mod count_unrecognized_commands;
 pub mod earlytalker;
 pub mod rcpt_ok;
 pub mod relay;
@@ -8,4 +9,9 @@ mod shared;
 use crate::hook::Entry;
 
 /// Every plugin, in the order of the catalogue.
-pub const ENTRIES: &[&Entry] = &[&earlytalker::ENTRY, &rcpt_ok::ENTRY, &relay::ENTRY];
+pub const ENTRIES: &[&Entry] = &[
+    &count_unrecognized_commands::ENTRY,
+    &earlytalker::ENTRY,
+    &rcpt_ok::ENTRY,
+    &relay::ENTRY,
+];
