@@ -3,6 +3,7 @@
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod earlytalker;
+pub mod headers;
 pub mod rcpt_ok;
 pub mod relay;
 mod shared;
@@ -14,6 +15,7 @@ pub const ENTRIES: &[&Entry] = &[
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &earlytalker::ENTRY,
+    &headers::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
 ];
