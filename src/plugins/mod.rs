@@ -4,6 +4,7 @@ pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod earlytalker;
 pub mod headers;
+pub mod r#loop;
 pub mod rcpt_ok;
 pub mod relay;
 mod shared;
@@ -16,6 +17,7 @@ pub const ENTRIES: &[&Entry] = &[
     &count_unrecognized_commands::ENTRY,
     &earlytalker::ENTRY,
     &headers::ENTRY,
+    &r#loop::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
 ];
