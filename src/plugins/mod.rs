@@ -1,5 +1,6 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
+pub mod badmailfrom;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod earlytalker;
@@ -13,6 +14,7 @@ use crate::hook::Entry;
 
 /// Every plugin, in the order of the catalogue.
 pub const ENTRIES: &[&Entry] = &[
+    &badmailfrom::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &earlytalker::ENTRY,

@@ -3,6 +3,7 @@
 //! Both name file and line of what matched, for the evidence, and of what they cannot understand: such a line is an
 //! error, for a refusal or a permission that silently does not hold is worse.
 
+pub(super) mod address_list;
 pub(super) mod network;
 
 #[cfg(test)]
