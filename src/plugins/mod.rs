@@ -1,6 +1,7 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
 pub mod badmailfrom;
+pub mod badrcptto;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod earlytalker;
@@ -15,6 +16,7 @@ use crate::hook::Entry;
 /// Every plugin, in the order of the catalogue.
 pub const ENTRIES: &[&Entry] = &[
     &badmailfrom::ENTRY,
+    &badrcptto::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &earlytalker::ENTRY,
