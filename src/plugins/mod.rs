@@ -6,6 +6,7 @@ pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod earlytalker;
 pub mod headers;
+pub mod loadcheck;
 pub mod r#loop;
 pub mod rcpt_ok;
 pub mod relay;
@@ -21,6 +22,7 @@ pub const ENTRIES: &[&Entry] = &[
     &count_unrecognized_commands::ENTRY,
     &earlytalker::ENTRY,
     &headers::ENTRY,
+    &loadcheck::ENTRY,
     &r#loop::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
