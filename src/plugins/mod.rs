@@ -4,6 +4,7 @@ pub mod badmailfrom;
 pub mod badrcptto;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
+pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod headers;
 pub mod loadcheck;
@@ -20,6 +21,7 @@ pub const ENTRIES: &[&Entry] = &[
     &badrcptto::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
+    &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
     &headers::ENTRY,
     &loadcheck::ENTRY,
