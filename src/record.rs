@@ -25,6 +25,8 @@ pub struct Decision {
     pub text: String,
     /// On what evidence.
     pub evidence: Vec<String>,
+    /// What the backend calls the message that it took, where it tells.
+    pub queue_id: Option<String>,
     /// How long it took.
     pub took: Duration,
     /// Shadow mode: would have refused, and the refusal was withheld.
@@ -41,6 +43,7 @@ impl Decision {
             verdict: "decline",
             text: String::new(),
             evidence: Vec::new(),
+            queue_id: None,
             took: Duration::ZERO,
             withheld: false,
         }
@@ -116,6 +119,16 @@ impl Entry {
             self.values.push((name, value));
         }
         self
+    }
+
+    /// What happened: `connection`, `refused`, `queued`.
+    pub fn event(&self) -> &'static str {
+        self.event
+    }
+
+    /// The values in their order; the first is the session's id.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// `[ID] refused client=192.0.2.1 reply="550 ..."`, at most `LINE_OCTETS_MAX` with its line end.

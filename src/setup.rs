@@ -1,11 +1,11 @@
 //! Joins configuration and rooms: reads a configuration directory, finds each line's plugin in the catalogue, builds the
 //! chain and the log's sinks. All faults are collected, each with file and line; one fault, and nothing is served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Settings, same_name};
-use crate::hook::{Entry, Hook, HookSet, Kind, Link, OnError, Standard};
+use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Standard};
 use crate::log::{Line, Sink};
 use crate::world::World;
 use crate::{plugins, queue};
@@ -38,6 +38,67 @@ pub const RETIRED: &[(&str, &str)] = &[
     ("logging/transaction_id", "qpsmtpd never supported it; every line here has the session's id"),
 ];
 
+/// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
+/// would silently drop a policy.
+pub const PLANNED: &[(&str, &str)] = &[
+    ("hosts_allow", "limits and rules by client address"),
+    ("connection_time", "the time of a connection in the log; every connection's line has it"),
+    ("karma", "scores of clients, kept between connections"),
+    ("dnsbl", "DNS lists of clients"),
+    ("rhsbl", "DNS lists of senders' domains"),
+    ("fcrdns", "DNS names of clients, forward and back"),
+    ("whitelist", "lists of trusted clients and senders"),
+    ("whitelist_soft", "lists of trusted clients and senders"),
+    ("dns_whitelist_soft", "DNS lists of trusted clients"),
+    ("ident/geoip", "countries of clients"),
+    ("ident/p0f", "operating systems of clients"),
+    ("stunnel", "the PROXY header"),
+    ("tls", "STARTTLS"),
+    ("milter", "mail filters that speak Sendmail's protocol"),
+    ("random_error", "failures at random, for tests"),
+    ("helo", "tests of HELO names"),
+    ("check_spamhelo", "HELO names to refuse"),
+    ("noop_counter", "a limit on NOOP"),
+    ("parse_addr_withhelo", "no parameters after HELO"),
+    ("badmailfromto", "senders to refuse for one recipient"),
+    ("check_badmailfromto", "senders to refuse for one recipient"),
+    ("check_badmailfrom_patterns", "senders to refuse by pattern; badmailfrom takes patterns too"),
+    ("check_badrcptto_patterns", "recipients to refuse by pattern; badrcptto takes patterns too"),
+    ("resolvable_fromhost", "senders' domains in the DNS"),
+    ("require_resolvable_fromhost", "senders' domains in the DNS"),
+    ("sender_permitted_from", "SPF"),
+    ("greylisting", "greylisting"),
+    ("denysoft_greylist", "greylisting"),
+    ("rcpt_regexp", "recipients by pattern"),
+    ("rcpt_map", "recipients by list"),
+    ("qmail_deliverable", "recipients asked of qmail-deliverable"),
+    ("user_config", "settings by recipient"),
+    ("bogus_bounce", "bounces that are none"),
+    ("check_bogus_bounce", "bounces that are none"),
+    ("dkim", "DKIM"),
+    ("dmarc", "DMARC"),
+    ("uribl", "DNS lists of domains in texts"),
+    ("spamassassin", "scores of SpamAssassin"),
+    ("dspam", "scores of DSPAM"),
+    ("content_log", "copies of messages"),
+    ("virus/clamav", "ClamAV, by clamscan"),
+    ("virus/clamdscan", "ClamAV, by clamd"),
+    ("naughty", "refusal later of who was found bad earlier"),
+    ("http_config", "settings fetched by HTTP"),
+    ("auth/auth_checkpassword", "SMTP AUTH"),
+    ("auth/auth_cvm_unix_local", "SMTP AUTH"),
+    ("auth/auth_flat_file", "SMTP AUTH"),
+    ("auth/auth_imap", "SMTP AUTH"),
+    ("auth/auth_ldap_bind", "SMTP AUTH"),
+    ("auth/auth_vpopmail", "SMTP AUTH"),
+    ("auth/auth_vpopmail_sql", "SMTP AUTH"),
+    ("auth/auth_vpopmaild", "SMTP AUTH"),
+    ("auth/authdeny", "SMTP AUTH"),
+    ("queue/exim-bsmtp", "Exim's queue"),
+    ("queue/postfix-queue", "Postfix's queue"),
+    ("queue/smtp-forward", "another SMTP server"),
+];
+
 /// A configuration directory as read, and what its lines name.
 pub struct Setup {
     /// The directory.
@@ -58,6 +119,8 @@ pub enum Found {
     Entry(&'static Entry),
     /// Retired on purpose, for this reason.
     Retired(&'static str),
+    /// Not built yet; this is what it is about.
+    Planned(&'static str),
     /// We have no such plugin; this is the nearest name.
     Unknown(Option<&'static str>),
 }
@@ -82,30 +145,33 @@ pub fn read(options: &Options, extra: &'static [&'static Entry]) -> Result<Setup
     }
 }
 
-impl Setup {
-    /// Every plugin there is: the registry's, the backends, and those of the program that embeds us.
-    pub fn catalogue(&self) -> impl Iterator<Item = &'static Entry> {
-        catalogue().chain(self.extra.iter().copied())
-    }
+/// Reads a configuration directory for `check`: what can be read of it, the core's faulty settings at their defaults, and
+/// every fault.
+///
+/// # Errors
+/// There is no such directory.
+pub fn inspect(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, Vec<ConfigError>), ConfigError> {
+    let env = |name: &str| std::env::var_os(name);
+    let path = config::find(options.config.as_deref(), &env);
+    let dir = Rc::new(ConfigDir::open(&path)?);
+    let plugins_dir = config::find_plugins_dir(options.plugins_dir.as_deref(), &dir);
+    let (core, mut faults) = Core::survey(&dir, &env);
+    let (lines, more) = config::survey_chain(&dir, options.chain.as_deref());
+    faults.extend(more);
+    let (logging, more) = config::survey_lines(&dir, "logging");
+    faults.extend(more);
+    Ok((Setup { dir, core, lines, logging, plugins_dir, extra }, faults))
+}
 
+impl Setup {
     /// The plugin that a line names.
     pub fn find(&self, name: &str) -> Found {
-        let named = |entry: &&Entry| {
-            same_name(entry.name, name) || entry.aliases.iter().any(|alias| same_name(alias, name))
-        };
-        if let Some(entry) = self.catalogue().find(named) {
-            return Found::Entry(entry);
-        }
-        if name.starts_with("async/") {
-            return Found::Retired("postern has no asynchronous plugins; use the one without async/");
-        }
-        match RETIRED.iter().find(|(retired, _)| same_name(retired, name)) {
-            Some((_, reason)) => Found::Retired(reason),
-            None => Found::Unknown(config::nearest(
-                name,
-                self.catalogue().flat_map(|entry| std::iter::once(entry.name).chain(entry.aliases.iter().copied())),
-            )),
-        }
+        find(name, self.extra)
+    }
+
+    /// Where the plugins' TOML files are, if anywhere.
+    pub fn plugins_dir(&self) -> Option<&Path> {
+        self.plugins_dir.as_deref()
     }
 
     /// Builds the chain, and the sinks that `config/logging` (or a logging line of the chain) names.
@@ -126,13 +192,17 @@ impl Setup {
     }
 
     /// Builds one line's plugin. `None`: retired.
-    fn link(&self, line: &ChainLine, world: &World) -> Result<Option<Link>, ConfigError> {
+    ///
+    /// # Errors
+    /// Every fault of the line.
+    pub fn link(&self, line: &ChainLine, world: &World) -> Result<Option<Link>, ConfigError> {
         let entry = match self.find(&line.name) {
             Found::Entry(entry) => entry,
             Found::Retired(reason) => {
                 tracing::warn!("{} line {}: {}: skip, {reason}", line.file.display(), line.line, line.label());
                 return Ok(None);
             }
+            Found::Planned(about) => return Err(line.error(planned(about))),
             Found::Unknown(nearest) => return Err(line.error(unknown(&line.name, nearest))),
         };
         let file = match &self.plugins_dir {
@@ -140,15 +210,21 @@ impl Setup {
             None => None,
         };
         let mut settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
-        let standard = standard(&mut settings, entry)?;
-        let plugin = (entry.build)(settings, world)?;
+        let standard = standard(&mut settings, entry);
+        let (standard, plugin) = match (standard, (entry.build)(settings, world)) {
+            (Ok(standard), Ok(plugin)) => (standard, plugin),
+            (Err(first), Err(second)) => {
+                return Err(ConfigError::from_many(vec![first, second]).unwrap_or_else(|| line.error("cannot be built")));
+            }
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
         let name = match line.instance {
             Some(instance) => format!("{}:{instance}", entry.name),
             None => entry.name.to_owned(),
         };
         Ok(Some(Link {
             name: name.into(),
-            origin: format!("{} line {}", self.shown(&line.file), line.line).into(),
+            origin: self.origin(line).into(),
             hooks: HookSet::of(entry.hooks),
             spares_immune: entry.spares_immune,
             standard,
@@ -157,8 +233,24 @@ impl Setup {
         }))
     }
 
+    /// Reads the core's settings again, for plugins that answer for them (hook `config`).
+    ///
+    /// # Errors
+    /// Every fault of what they answered.
+    pub fn ask_plugins(&mut self, chain: &mut Chain) -> Result<(), Vec<ConfigError>> {
+        if chain.wants(Hook::Config) {
+            self.core = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut |name| chain.config(name))?;
+        }
+        Ok(())
+    }
+
+    /// Where a line stands, as the record shows it: "config/plugins line 7".
+    pub fn origin(&self, line: &ChainLine) -> String {
+        format!("{} line {}", self.shown(&line.file), line.line)
+    }
+
     /// A file's path as the record shows it: from the configuration directory's name on.
-    fn shown(&self, file: &std::path::Path) -> String {
+    fn shown(&self, file: &Path) -> String {
         let inside = self.dir.path().parent().and_then(|above| file.strip_prefix(above).ok());
         inside.unwrap_or(file).display().to_string()
     }
@@ -167,6 +259,35 @@ impl Setup {
 /// Every plugin of postern's own.
 pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
     plugins::ENTRIES.iter().chain(queue::ENTRIES).copied()
+}
+
+/// The plugin of that name, among ours and those of the program that embeds us.
+pub fn find(name: &str, extra: &'static [&'static Entry]) -> Found {
+    let all = || catalogue().chain(extra.iter().copied());
+    let named =
+        |entry: &&Entry| same_name(entry.name, name) || entry.aliases.iter().any(|alias| same_name(alias, name));
+    if let Some(entry) = all().find(named) {
+        return Found::Entry(entry);
+    }
+    if name.starts_with("async/") {
+        return Found::Retired("postern has no asynchronous plugins; use the one without async/");
+    }
+    let among = |table: &[(&str, &'static str)]| {
+        table.iter().find(|(known, _)| same_name(known, name)).map(|(_, reason)| *reason)
+    };
+    if let Some(reason) = among(RETIRED) {
+        return Found::Retired(reason);
+    }
+    if let Some(about) = among(PLANNED) {
+        return Found::Planned(about);
+    }
+    let ours = all().flat_map(|entry| std::iter::once(entry.name).chain(entry.aliases.iter().copied()));
+    Found::Unknown(config::nearest(name, ours.chain(PLANNED.iter().map(|(planned, _)| *planned))))
+}
+
+/// What is said of a line whose plugin we do not have yet.
+fn planned(about: &str) -> String {
+    format!("postern does not have this plugin yet ({about}): until it does, take the line out, or no mail is taken")
 }
 
 fn unknown(name: &str, nearest: Option<&str>) -> String {
@@ -201,10 +322,9 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
 
 /// The loggers as the log's sinks.
 pub fn sinks(loggers: Vec<Link>) -> Vec<Sink> {
-    let sink = |mut link: Link| -> Sink {
-        Box::new(move |line: &Line<'_>| {
-            link.plugin.logging(line).map_err(|trouble| format!("{}: error, {trouble}", link.name))
-        })
+    let sink = |mut link: Link| {
+        let (name, level) = (Rc::clone(&link.name), link.plugin.loglevel());
+        Sink::new(&name, level, Box::new(move |line: &Line<'_>| link.plugin.logging(line).map_err(|trouble| trouble.0)))
     };
     loggers.into_iter().map(sink).collect()
 }

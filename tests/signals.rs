@@ -5,16 +5,25 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
+use postern::config::ConfigDir;
 use postern::launch;
 use postern::sys::{self, watchdog};
 use postern::transport::{Descriptors, Fault, Transport};
 use postern::world::{Job, World};
 
 const ROLE: &str = "POSTERN_TEST_ROLE";
+
+/// The real outside, with a configuration directory that nobody asks.
+fn world() -> World {
+    let nothing = ConfigDir::open_with(Path::new("/"), None).unwrap();
+    World::real(Rc::new(nothing))
+}
 
 /// Not a test by itself: what the other process does.
 #[test]
@@ -30,6 +39,7 @@ fn role() {
             let client = Descriptors::standard().expect("the first to ask");
             // Comes before the wait, and must still end it.
             raise(Signal::SIGTERM).expect("it can");
+            assert!(!sys::terminated(), "it is let in only while we wait");
             let fault = client.read(&mut [0; 64], later);
             assert!(matches!(fault, Err(Fault::Terminated)), "{fault:?}");
             assert!(sys::terminated());
@@ -40,7 +50,7 @@ fn role() {
         }
         "overrun" | "overrun quietly" => {
             watchdog::speak(role == "overrun");
-            let mut child = World::real().process.spawn(&Job {
+            let mut child = world().process.spawn(&Job {
                 arguments: vec!["20".into()],
                 ..Job::new("/bin/sleep")
             });
@@ -60,14 +70,14 @@ fn role() {
                 drop(watchdog::guard(soon));
             }
             // The timer fires in here and finds nothing to do.
-            World::real().clock.sleep(Duration::from_millis(2500));
+            world().clock.sleep(Duration::from_millis(2500));
             std::process::exit(42);
         }
         "panics" => {
             launch::protect_descriptors().expect("it can");
             // std's message goes to descriptor 2; what a child writes there, too.
             let _ = std::panic::catch_unwind(|| panic!("secret"));
-            let mut child = World::real().process.spawn(&Job {
+            let mut child = world().process.spawn(&Job {
                 arguments: vec!["-c".into(), "echo secret >&2; exit 3".into()],
                 ..Job::new("/bin/sh")
             });

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::hook::{Chain, Entry, facts};
 use crate::launch::{self, Connection};
 use crate::log::{self, Level};
-use crate::session::{Ended, NoWitness, Session};
+use crate::session::{NoWitness, Session};
 use crate::setup::{self, Options, Setup};
 use crate::smtp::reply::{Enhanced, Reply};
 use crate::transport::{Descriptors, Transport};
@@ -33,10 +33,12 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
         return refuse(transport, "cannot start now", TROUBLE);
     }
     match begin(options, extra) {
-        Ok(ready) => match ready.run(transport) {
-            Ended::Quit | Ended::EndOfInput | Ended::Refused | Ended::Limit => 0,
-            Ended::Lost | Ended::TimedOut | Ended::Terminated => TROUBLE,
-        },
+        // However it ended, the session was served: what a client does is no trouble of ours.
+        Ok(ready) => {
+            ready.run(transport);
+            log::end();
+            0
+        }
         Err(faults) => {
             for fault in &faults {
                 tracing::error!("{fault}");
@@ -74,16 +76,16 @@ struct Ready {
 }
 
 impl Ready {
-    fn run(self, transport: &mut dyn Transport) -> Ended {
+    fn run(self, transport: &mut dyn Transport) {
         let mut nobody = NoWitness;
         let session =
             Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
-        session.serve()
+        session.serve();
     }
 }
 
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, Vec<ConfigError>> {
-    let setup = setup::read(options, extra)?;
+    let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
     let world = World::real(Rc::clone(&setup.dir));
@@ -92,12 +94,14 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     log::attach(level, setup::sinks(loggers));
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
-    log::prefix(&format!("[{id}] "));
+    log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
+    let mut chain = Chain::new(links, world.clone());
+    setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
-    Ok(Ready { chain: Chain::new(links, world.clone()), setup, world, facts })
+    Ok(Ready { setup, world, chain, facts })
 }
 
 /// What every service wants: no core file of other people's mail, signals that end a session cleanly.

@@ -66,17 +66,23 @@ pub fn read_chain(
     dir: &ConfigDir,
     chain: Option<&str>,
 ) -> Result<Vec<ChainLine>, Vec<ConfigError>> {
-    let file = match chain {
-        None => "plugins".to_owned(),
-        Some(name) if name.is_empty() || name.contains('/') => {
-            return Err(vec![ConfigError::new(format!(
-                "--chain {name:?}: not a name"
-            ))]);
-        }
-        Some(name) => format!("plugins.{name}"),
-    };
-    read_lines(dir, &file)?
-        .ok_or_else(|| vec![ConfigError::at(&dir.path().join(file), 0, Fault::Missing)])
+    let file = chain_name(chain).map_err(|error| vec![error])?;
+    read_lines(dir, &file)?.ok_or_else(|| vec![missing(dir, &file)])
+}
+
+/// The file of a chain: `plugins`, or `plugins.NAME`.
+fn chain_name(chain: Option<&str>) -> Result<String, ConfigError> {
+    match chain {
+        None => Ok("plugins".to_owned()),
+        Some(name) if name.is_empty() || name.contains('/') => Err(ConfigError::new(format!(
+            "--chain {name:?}: not a name"
+        ))),
+        Some(name) => Ok(format!("plugins.{name}")),
+    }
+}
+
+fn missing(dir: &ConfigDir, file: &str) -> ConfigError {
+    ConfigError::at(&dir.path().join(file), 0, Fault::Missing)
 }
 
 /// Any file of plugin lines (`logging` is one); `None` if there is no such file.
@@ -96,6 +102,28 @@ pub fn read_lines(dir: &ConfigDir, name: &str) -> Result<Option<Vec<ChainLine>>,
         Ok(true) => Err(errors),
         Err(error) => Err(errors.into_iter().chain([error]).collect()),
     }
+}
+
+/// As [`read_chain`], for `check`: the lines that can be understood, and all faults.
+pub fn survey_chain(dir: &ConfigDir, chain: Option<&str>) -> (Vec<ChainLine>, Vec<ConfigError>) {
+    match chain_name(chain) {
+        Ok(file) if dir.exists(&file) => survey_lines(dir, &file),
+        Ok(file) => (Vec::new(), vec![missing(dir, &file)]),
+        Err(error) => (Vec::new(), vec![error]),
+    }
+}
+
+/// As [`read_lines`], for `check`: the lines that can be understood, and all faults.
+pub fn survey_lines(dir: &ConfigDir, name: &str) -> (Vec<ChainLine>, Vec<ConfigError>) {
+    let survey = dir.survey(name);
+    let (mut lines, mut faults) = (Vec::new(), survey.faults);
+    for entry in &survey.entries {
+        match parse(&entry.text, &entry.file, entry.line) {
+            Ok(line) => lines.push(line),
+            Err(fault) => faults.push(entry.error(fault)),
+        }
+    }
+    (lines, faults)
 }
 
 fn parse(text: &str, file: &Rc<Path>, line: usize) -> Result<ChainLine, Fault> {

@@ -154,8 +154,43 @@ impl ConfigDir {
             chain: Vec::new(),
             files: 0,
             octets_left: LIST_OCTETS_MAX,
+            survey: None,
         };
         walk.file(path).map(|_| true)
+    }
+
+    /// All that is to be said of a file, for `check`: goes on after a fault, and tells which files were read.
+    pub fn survey(&self, name: &str) -> Survey {
+        let mut survey = Survey::default();
+        let path = match self.locate(name) {
+            Ok(Some(path)) => path,
+            Ok(None) => return survey,
+            Err(error) => {
+                survey.faults.push(error);
+                return survey;
+            }
+        };
+        let mut entries = Vec::new();
+        let mut walk = Walk {
+            dir: self,
+            visit: &mut |text, file, line| {
+                entries.push(Entry {
+                    text: text.to_owned(),
+                    file: Rc::clone(file),
+                    line,
+                });
+                ControlFlow::Continue(())
+            },
+            chain: Vec::new(),
+            files: 0,
+            octets_left: LIST_OCTETS_MAX,
+            survey: Some(&mut survey),
+        };
+        if let Err(error) = walk.file(path) {
+            survey.faults.push(error);
+        }
+        survey.entries = entries;
+        survey
     }
 
     /// The map `NAME.cdb`, if there is one.
@@ -231,6 +266,17 @@ impl Control {
 /// Sees one live line: its text, its file, its line there.
 pub type Visit<'a> = dyn FnMut(&str, &Rc<Path>, usize) -> ControlFlow<()> + 'a;
 
+/// What [`ConfigDir::survey`] found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The live lines that could be read.
+    pub entries: Vec<Entry>,
+    /// The files that were read, or could not be.
+    pub files: Vec<PathBuf>,
+    /// Everything that is wrong.
+    pub faults: Vec<ConfigError>,
+}
+
 /// One reading of a list, across what it includes.
 struct Walk<'a, 'v> {
     dir: &'a ConfigDir,
@@ -239,12 +285,17 @@ struct Walk<'a, 'v> {
     chain: Vec<Rc<Path>>,
     files: usize,
     octets_left: usize,
+    /// Faults are kept here, and do not end the reading.
+    survey: Option<&'a mut Survey>,
 }
 
 type Step = Result<ControlFlow<()>, ConfigError>;
 
 impl Walk<'_, '_> {
     fn file(&mut self, path: PathBuf) -> Step {
+        if let Some(survey) = &mut self.survey {
+            survey.files.push(path.clone());
+        }
         let file: Rc<Path> = path.into();
         let text = read_text(&file, self.octets_left)?;
         self.octets_left -= text.len().min(self.octets_left);
@@ -264,9 +315,15 @@ impl Walk<'_, '_> {
                         file: Rc::clone(&file),
                         line: number,
                     };
-                    let flow = self.include(target, &origin)?;
+                    let flow = self.include(target, &origin);
                     self.chain.pop();
-                    flow
+                    match (flow, &mut self.survey) {
+                        (Err(error), Some(survey)) => {
+                            survey.faults.push(error);
+                            ControlFlow::Continue(())
+                        }
+                        (flow, _) => flow?,
+                    }
                 }
                 None => (self.visit)(line, &file, number),
             };

@@ -22,9 +22,9 @@ pub mod settings;
 mod value;
 
 pub use cdb::Cdb;
-pub use chain_file::{ChainLine, read_chain, read_lines, same_name};
+pub use chain_file::{ChainLine, read_chain, read_lines, same_name, survey_chain, survey_lines};
 pub use core::{BareNewline, Core, LogFormat, Nul};
-pub use dir::{ConfigDir, Entry, find};
+pub use dir::{ConfigDir, Entry, Survey, find};
 pub use error::{ConfigError, Fault, Origin};
 pub use nearest::nearest;
 pub use plugin_file::{PluginFile, find_plugins_dir, plugin_file};

@@ -302,6 +302,9 @@ fn ruled(mut entry: Decision, ruling: &Ruling, withheld: bool) -> Decision {
         Verdict::Answer(text) => ("answer", text.as_str()),
         Verdict::Queued(receipt) => ("queued", receipt.text.as_str()),
     };
+    if let Verdict::Queued(receipt) = &ruling.verdict {
+        entry.queue_id.clone_from(&receipt.id);
+    }
     entry.verdict = verdict;
     entry.text = text.to_owned();
     entry.evidence.clone_from(&ruling.evidence);

@@ -11,7 +11,7 @@ pub mod link;
 pub mod policy;
 pub mod ruling;
 
-use crate::log::Line;
+use crate::log::{Level, Line};
 
 pub use chain::{Chain, Outcome, Refused};
 pub use entry::{Entry, Kind};
@@ -309,6 +309,10 @@ pub trait Plugin {
     /// When it could not be written, so that the log falls back to another way.
     fn logging(&mut self, _line: &Line<'_>) -> Result<(), Trouble> {
         Ok(())
+    }
+    /// For a logger: the least grave level of the lines that it wants. Those of the record it gets in any case.
+    fn loglevel(&self) -> Level {
+        Level::Debug
     }
     /// For a queue line: what its backend can carry, so that EHLO offers no more. `None`: not a backend.
     fn offers(&self) -> Option<crate::smtp::extension::Capabilities> {

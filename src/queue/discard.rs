@@ -7,17 +7,16 @@
 
 use serde::Deserialize;
 
-use super::{HOOKS, Queue, QueueError, line};
+use super::{Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
-use crate::hook::{Entry, Kind, Plugin, Receipt};
+use crate::hook::{Entry, Plugin, Receipt};
 use crate::mail::{Envelope, Message};
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry =
-    Entry { kind: Kind::Queue, ..Entry::plugin("queue/discard", HOOKS, include_str!("discard.rs"), build) };
+pub static ENTRY: Entry = super::entry("queue/discard", include_str!("discard.rs"), build);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

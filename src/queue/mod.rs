@@ -4,17 +4,32 @@
 //! backend surely said permanent.
 
 pub mod discard;
+pub mod maildir;
+pub mod qmail_queue;
+#[cfg(test)]
+mod trial;
 
+use std::time::Duration;
+
+use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
-use crate::hook::{Answer, Content, Denial, Entry, Hook, Plugin, Receipt, Ruling, Severity, Trouble};
+use crate::hook::{Answer, Content, Denial, Entry, Hook, Kind, Plugin, Receipt, Ruling, Severity};
 use crate::mail::{Envelope, Message};
 use crate::smtp::extension::Capabilities;
+use crate::world::World;
 
 /// Every backend, by the name of its line.
-pub const ENTRIES: &[&Entry] = &[&discard::ENTRY];
+pub const ENTRIES: &[&Entry] = &[&discard::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
+
+type Build = fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>;
+
+/// The catalogue's entry of a backend.
+const fn entry(name: &'static str, source: &'static str, build: Build) -> Entry {
+    Entry { kind: Kind::Queue, ..Entry::plugin(name, HOOKS, source, build) }
+}
 
 /// One backend.
 pub trait Queue {
@@ -41,7 +56,7 @@ pub struct QueueError {
     pub text: String,
     /// Subject and detail of the enhanced status code.
     pub enhanced: (u16, u16),
-    /// What the log is told beside.
+    /// What the log is told beside; may be empty.
     pub evidence: String,
 }
 
@@ -64,6 +79,28 @@ impl QueueError {
     }
 }
 
+impl From<QueueError> for Ruling {
+    fn from(error: QueueError) -> Self {
+        let (subject, detail) = error.enhanced;
+        let denial = match error.severity {
+            Severity::Permanent => Denial::permanent(error.text),
+            Severity::Transient => Denial::transient(error.text),
+        };
+        let ruling = Ruling::deny(denial.code(subject, detail));
+        if error.evidence.is_empty() { ruling } else { ruling.because(error.evidence) }
+    }
+}
+
+/// Runs a hand-over with at most this time for the whole of it: the world's calls stop there.
+fn within<T>(world: &World, time: Duration, hand_over: impl FnOnce() -> T) -> T {
+    let own = world.clock.instant() + time;
+    let before = world.deadline.get();
+    world.deadline.replace(Some(before.map_or(own, |before| before.min(own))));
+    let done = hand_over();
+    world.deadline.replace(before);
+    done
+}
+
 /// A backend as a line of the chain.
 pub fn line(queue: impl Queue + 'static) -> Box<dyn Plugin> {
     Box::new(Line(queue))
@@ -73,18 +110,10 @@ struct Line<Q>(Q);
 
 impl<Q: Queue> Plugin for Line<Q> {
     fn queue(&mut self, at: &Content<'_>) -> Answer {
-        match self.0.deliver(at.session, at.envelope, at.message) {
-            Ok(receipt) => Ok(Ruling::queued(receipt)),
-            Err(error) => {
-                let (subject, detail) = error.enhanced;
-                let denial = match error.severity {
-                    Severity::Permanent => Denial::permanent(error.text),
-                    Severity::Transient => Denial::transient(error.text),
-                };
-                let ruling = Ruling::deny(denial.code(subject, detail));
-                Ok(if error.evidence.is_empty() { ruling } else { ruling.because(error.evidence) })
-            }
-        }
+        Ok(match self.0.deliver(at.session, at.envelope, at.message) {
+            Ok(receipt) => Ruling::queued(receipt),
+            Err(error) => error.into(),
+        })
     }
 
     fn offers(&self) -> Option<Capabilities> {
@@ -93,11 +122,5 @@ impl<Q: Queue> Plugin for Line<Q> {
 
     fn check(&mut self) -> Vec<String> {
         self.0.check()
-    }
-}
-
-impl From<QueueError> for Trouble {
-    fn from(error: QueueError) -> Self {
-        Self::new(error.text)
     }
 }

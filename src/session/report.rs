@@ -1,9 +1,8 @@
 //! The session's lines of the decision record: one per refusal, one per message before its 250, one per connection.
 
 use super::{Ended, Session};
-use crate::config::LogFormat;
 use crate::hook::{Receipt, Refused};
-use crate::log::RECORD;
+use crate::log;
 use crate::mail::{Envelope, Message};
 use crate::record::Entry;
 use crate::smtp::reply::Reply;
@@ -18,7 +17,7 @@ impl Session<'_> {
     pub(super) fn collect_decisions(&mut self) {
         for decision in self.chain.take_decisions() {
             if decision.withheld {
-                tracing::info!(target: RECORD, "[{}] {decision}", self.facts.id);
+                log::record(&self.entry("withheld").with("decision", decision.to_string()));
             }
             if decision.speaks() && self.told.len() < TOLD_MAX {
                 self.told.push(decision.clone());
@@ -40,12 +39,13 @@ impl Session<'_> {
             .with("took", format!("{}us", refused.took.as_micros()))
             .with("about", about)
             .with("reply", summary(reply));
-        self.write(entry);
+        log::record(&entry);
     }
 
     /// The core refused.
     pub(super) fn report_limit(&self, hook: &str, about: &str, reply: &Reply) {
-        self.write(self.entry("refused").with("hook", hook).with("about", about).with("reply", summary(reply)));
+        let entry = self.entry("refused").with("hook", hook).with("about", about).with("reply", summary(reply));
+        log::record(&entry);
     }
 
     /// A message is held; its 250 is about to leave.
@@ -73,7 +73,7 @@ impl Session<'_> {
             .with("message_id", message_id.unwrap_or_default())
             .with("reply", summary(reply))
             .with("decisions", told.join("; "));
-        self.write(entry);
+        log::record(&entry);
     }
 
     /// The session is over.
@@ -91,7 +91,7 @@ impl Session<'_> {
             .with("queued", self.facts.accepted.to_string())
             .with("ms", took.as_millis().to_string())
             .with("end", format!("{ended:?}").to_lowercase());
-        self.write(entry);
+        log::record(&entry);
     }
 
     fn entry(&self, event: &'static str) -> Entry {
@@ -100,13 +100,6 @@ impl Session<'_> {
         Entry::new(event, &self.facts.id)
             .with("client", client.unwrap_or_default())
             .with("host", connection.remote_host.clone().unwrap_or_default())
-    }
-
-    fn write(&self, entry: Entry) {
-        match self.core.log_format {
-            LogFormat::Human => tracing::info!(target: RECORD, "{}", entry.human()),
-            LogFormat::Json => tracing::info!(target: RECORD, "{}", entry.json()),
-        }
     }
 }
 

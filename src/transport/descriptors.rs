@@ -88,7 +88,8 @@ impl Descriptors {
     /// Reads and drops until the client hangs up, or enough.
     fn drain(&self) {
         let until = Instant::now() + LINGER;
-        let mut buffer = [0; 16 * 1024];
+        // Small: zeroing more would cost page faults in every session.
+        let mut buffer = [0; 1024];
         let mut left = LINGER_OCTETS_MAX;
         while left > 0 {
             let mut input = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];

@@ -1,10 +1,12 @@
-//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts.
+//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts, and who
+//! we are.
 //!
 //! Each part is a trait, handed over when the plugin is built (`build(settings, &world)`), so that `try`, tests and replays
 //! can put something else there. Every real call stops at the [`Deadline`] of the hook in hand, with
 //! [`std::io::ErrorKind::TimedOut`]; the chain sets it before it asks a plugin.
 
 mod clock;
+mod host;
 mod net;
 mod process;
 mod random;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::ConfigDir;
 
 pub use clock::{Clock, ManualClock, RealClock};
+pub use host::{FakeHost, Host, RealHost};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
 pub use process::{
     Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess,
@@ -36,6 +39,8 @@ pub struct World {
     pub net: Rc<dyn Net>,
     /// Other programs.
     pub process: Rc<dyn Process>,
+    /// The machine and the process that we are: name, id, environment.
+    pub host: Rc<dyn Host>,
     /// The configuration directory: lists and maps.
     pub config: Rc<ConfigDir>,
     /// When the hook in hand must be done; the parts above keep to it.
@@ -51,6 +56,7 @@ impl World {
             random: Rc::new(RealRandom),
             net: Rc::new(RealNet::new(deadline.clone())),
             process: Rc::new(RealProcess::new(deadline.clone())),
+            host: Rc::new(RealHost),
             config,
             deadline,
         }
@@ -64,6 +70,7 @@ impl World {
             random: Rc::new(FixedRandom::default()),
             net: Rc::new(FakeNet::default()),
             process: Rc::new(FakeProcess::default()),
+            host: Rc::new(FakeHost::default()),
             config,
             deadline: Deadline::default(),
         }

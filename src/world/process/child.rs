@@ -88,7 +88,7 @@ impl RealChild {
         let Some(End::Read(reader, ahead)) = self.pipes.get_mut(place) else {
             return Ok(());
         };
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; 4096];
         let taken = match reader.read(&mut buffer) {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -102,9 +102,10 @@ impl RealChild {
         Ok(())
     }
 
-    fn reap(&mut self, flags: WaitPidFlag) -> io::Result<Option<Exit>> {
+    /// Its exit, if it has ended.
+    fn reap(&mut self) -> io::Result<Option<Exit>> {
         loop {
-            let exit = match waitpid(Pid::from_raw(self.id), Some(flags)) {
+            let exit = match waitpid(Pid::from_raw(self.id), Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
                 Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
                 Ok(_) => return Ok(None),
@@ -121,23 +122,24 @@ impl RealChild {
 
     /// Waits until `until` for its end.
     fn wait_until(&mut self, until: Instant) -> io::Result<Exit> {
-        loop {
-            if let Some(exit) = self.exit {
-                return Ok(exit);
-            }
-            if let Some(exit) = self.reap(WaitPidFlag::WNOHANG)? {
-                return Ok(exit);
-            }
-            if Instant::now() >= until {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        if let Some(pidfd) = &self.pidfd {
+            let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            if !wait::ready(&mut end, Some(until))? {
                 return Err(late());
             }
-            match &self.pidfd {
-                Some(pidfd) => wait::ready(
-                    &mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)],
-                    Some(until),
-                )?,
-                None => wait::ready(&mut [], Some(until.min(Instant::now() + LOOK_EVERY)))?,
-            };
+        }
+        loop {
+            if let Some(exit) = self.reap()? {
+                return Ok(exit);
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Err(late());
+            }
+            wait::ready(&mut [], Some(until.min(now + LOOK_EVERY)))?;
         }
     }
 
