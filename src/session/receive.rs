@@ -104,7 +104,7 @@ impl Session<'_> {
             Err(open) => return Err(go(replies::no_recipients(open.refused), State::Mail(open))),
         };
         let place = SpoolPlace { threshold: self.core.size_threshold, dir: self.core.spool_dir.clone() };
-        let normalise = self.core.bare_newline == BareNewline::Normalise;
+        let normalise = self.core.bare_newline == BareNewline::Normalise && !is_binary(&envelope);
         Ok(Receiving {
             envelope,
             spool: Spool::new(place),
@@ -277,7 +277,7 @@ impl Session<'_> {
             self.header_complete(&mut receiving, found.octets);
         }
         self.finish_normalising(&mut receiving);
-        if let Some(reply) = receiving.refusal.take().or_else(|| self.content_fault(&found)) {
+        if let Some(reply) = receiving.refusal.take().or_else(|| self.content_fault(&receiving.envelope, &found)) {
             return self.conclude_refused(&receiving, reply);
         }
         let Receiving { envelope, spool, .. } = receiving;
@@ -341,8 +341,12 @@ impl Session<'_> {
         if receiving.hang_up { Step::Close(reply, Ended::Refused) } else { go(reply, State::Greeted) }
     }
 
-    /// What RFC 5321 §2.3.8 and the settings refuse. Told after the real end of data.
-    fn content_fault(&self, found: &Findings) -> Option<Reply> {
+    /// What RFC 5321 §2.3.8 and the settings refuse. Told after the real end of data. Binary content has no lines (RFC 3030 §3),
+    /// and is admitted only where every queue line carries it.
+    fn content_fault(&self, envelope: &Envelope, found: &Findings) -> Option<Reply> {
+        if is_binary(envelope) {
+            return None;
+        }
         let id = &self.facts.id;
         if self.core.bare_newline == BareNewline::Refuse {
             if found.bare_lf {
@@ -423,4 +427,8 @@ impl Session<'_> {
             _ => Ok(field),
         }
     }
+}
+
+fn is_binary(envelope: &Envelope) -> bool {
+    envelope.parameters().body == Some(Body::BinaryMime)
 }
