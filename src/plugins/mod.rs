@@ -1,8 +1,31 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
+pub mod badmailfrom;
+pub mod badrcptto;
+pub mod count_denies;
+pub mod count_unrecognized_commands;
+pub mod dont_require_anglebrackets;
+pub mod earlytalker;
+pub mod headers;
+pub mod loadcheck;
+pub mod r#loop;
 pub mod rcpt_ok;
+pub mod relay;
+mod shared;
 
 use crate::hook::Entry;
 
 /// Every plugin, in the order of the catalogue.
-pub const ENTRIES: &[&Entry] = &[&rcpt_ok::ENTRY];
+pub const ENTRIES: &[&Entry] = &[
+    &badmailfrom::ENTRY,
+    &badrcptto::ENTRY,
+    &count_denies::ENTRY,
+    &count_unrecognized_commands::ENTRY,
+    &dont_require_anglebrackets::ENTRY,
+    &earlytalker::ENTRY,
+    &headers::ENTRY,
+    &loadcheck::ENTRY,
+    &r#loop::ENTRY,
+    &rcpt_ok::ENTRY,
+    &relay::ENTRY,
+];
