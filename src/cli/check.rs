@@ -84,16 +84,20 @@ impl Findings {
         self.put(Finding { event: "finding", grade, file, line, plugin: None, text: text.into() });
     }
 
+    /// The same, as this plugin says.
+    fn plugin(&mut self, grade: Grade, plugin: &str, file: &Path, line: usize, text: impl Into<String>) {
+        let (file, line) = (Some(file.to_path_buf()), (line > 0).then_some(line));
+        self.put(Finding { event: "finding", grade, file, line, plugin: Some(plugin.to_owned()), text: text.into() });
+    }
+
     /// Something about a plugin's line.
     fn line(&mut self, grade: Grade, line: &ChainLine, text: impl Into<String>) {
-        self.put(Finding {
-            event: "finding",
-            grade,
-            file: Some(line.file.to_path_buf()),
-            line: Some(line.line),
-            plugin: Some(line.label()),
-            text: text.into(),
-        });
+        self.plugin(grade, &line.label(), &line.file, line.line, text);
+    }
+
+    /// Whether something is wrong on that line already.
+    fn tells(&self, file: &Path, line: usize) -> bool {
+        self.0.iter().any(|known| known.file.as_deref() == Some(file) && known.line == Some(line))
     }
 
     /// Some files are looked at twice, as a setting and as a file; what is wrong there is told once.

@@ -1,6 +1,8 @@
 //! The lines of `plugins` and `logging`: whether each has a plugin that can be built and works, and whether their order makes
 //! sense.
 
+use std::path::Path;
+
 use crate::config::{ChainLine, same_name};
 use crate::hook::{Entry, Hook, Kind, Link, Ruling};
 use crate::setup::{Found, Setup};
@@ -83,7 +85,24 @@ fn ask(link: &mut Link, line: &ChainLine, world: &World, findings: &mut Findings
     if let Err(trouble) = asked {
         faults.push(trouble.0);
     }
-    faults.into_iter().for_each(|fault| findings.line(Grade::Error, line, fault));
+    for fault in faults {
+        // Most name the list's own file and line.
+        match located(&fault, &world.config.path().display().to_string()) {
+            Some((file, number, text)) => findings.plugin(Grade::Error, &line.label(), Path::new(file), number, text),
+            None => findings.line(Grade::Error, line, fault),
+        }
+    }
+}
+
+/// Takes `DIR/rcpthosts line 3: what is wrong` apart; `None` if it is no such text.
+fn located<'a>(fault: &'a str, dir: &str) -> Option<(&'a str, usize, &'a str)> {
+    let below = fault.strip_prefix(dir)?;
+    let (place, text) = fault.split_at(dir.len() + below.find(": ")?);
+    let text = text.strip_prefix(": ")?;
+    match place.rsplit_once(" line ") {
+        Some((file, number)) => Some((file, number.parse().ok()?, text)),
+        None => Some((place, 0, text)),
+    }
 }
 
 fn duplicates(lines: &[ChainLine], findings: &mut Findings) {
@@ -150,5 +169,27 @@ fn complete(setup: &Setup, chain: Option<&str>, known: &[Known<'_>], unknown: &[
     if !known.iter().any(|(_, entry)| entry.vouches) {
         let text = "nothing vouches for recipients: every RCPT is deferred (450); rcpt_ok takes those of rcpthosts";
         findings.file(Grade::Error, &file, 0, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_texts() {
+        let rows = [
+            ("config/rcpthosts line 3: \"a b\" is no domain", Some(("config/rcpthosts", 3, "\"a b\" is no domain"))),
+            ("config/rcpthosts: cannot be read: gone", Some(("config/rcpthosts", 0, "cannot be read: gone"))),
+            ("config/a line line 7: x", Some(("config/a line", 7, "x"))),
+            ("config/a line x: y", None),
+            ("elsewhere/rcpthosts line 3: x", None),
+            ("/proc/loadavg: cannot be read", None),
+            ("config", None),
+            ("", None),
+        ];
+        for (fault, place) in rows {
+            assert_eq!(located(fault, "config"), place, "{fault}");
+        }
     }
 }
