@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Settings, same_name};
-use crate::hook::{Entry, Hook, HookSet, Kind, Link, OnError, Standard};
+use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Standard};
 use crate::log::{Line, Sink};
 use crate::world::World;
 use crate::{plugins, queue};
@@ -229,6 +229,17 @@ impl Setup {
             plugin,
             broken: false,
         }))
+    }
+
+    /// Reads the core's settings again, for plugins that answer for them (hook `config`).
+    ///
+    /// # Errors
+    /// Every fault of what they answered.
+    pub fn ask_plugins(&mut self, chain: &mut Chain) -> Result<(), Vec<ConfigError>> {
+        if chain.wants(Hook::Config) {
+            self.core = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut |name| chain.config(name))?;
+        }
+        Ok(())
     }
 
     /// Where a line stands, as the record shows it: "config/plugins line 7".

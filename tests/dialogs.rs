@@ -1,7 +1,7 @@
 //! Plays every `tests/dialogs/TOPIC/CASE.smtp` and compares what came of it with the files beside it.
 //!
 //! `CASE.reply`: standard output. `CASE.queued`: what the stand-in for qmail-queue was given, and what stands in
-//! maildirs; no file where nothing may be queued. `CASE.env`: variables, `NAME=VALUE` a line. `CASE.status`: the exit
+//! maildirs; no file where nothing may be queued. `CASE.env`: variables, `NAME=VALUE` a line. `CASE.args`: arguments, one a line. `CASE.status`: the exit
 //! status, where it is not 0. The topic's `config/` is copied to a temporary directory first, so relative paths lead
 //! there. `BLESS=1` rewrites the expectations: read that diff as you would code.
 #![allow(clippy::unwrap_used)]
@@ -58,6 +58,9 @@ fn check(case: &Path) -> Option<String> {
     for line in text(&case.with_extension("env")).lines() {
         let (name, value) = line.split_once('=').expect("CASE.env has lines NAME=VALUE");
         play = play.variable(name, value);
+    }
+    for word in text(&case.with_extension("args")).lines() {
+        play = play.argument(word);
     }
     let outcome = play.run(&fs::read(case).unwrap());
 

@@ -90,7 +90,7 @@ impl Ready {
 }
 
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, Vec<ConfigError>> {
-    let setup = setup::read(options, extra)?;
+    let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
     let world = World::real(Rc::clone(&setup.dir));
@@ -103,8 +103,10 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
+    let mut chain = Chain::new(links, world.clone());
+    setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
-    Ok(Ready { chain: Chain::new(links, world.clone()), setup, world, facts })
+    Ok(Ready { setup, world, chain, facts })
 }
 
 /// What every service wants: no core file of other people's mail, signals that end a session cleanly.

@@ -3,7 +3,7 @@
 //! Each is a file of its name in the configuration directory whose first live line is the value, as in qpsmtpd. What the
 //! launcher says (`DATABYTES`, ...) is not looked at here: it overrides these elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Env;
@@ -91,13 +91,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// Answers for a setting's name: the lines instead of the file's, or None for the file.
+pub type Ask<'a> = &'a mut dyn FnMut(&str) -> Option<Vec<String>>;
+
 /// Seconds of a day: no single wait needs more, and no value of this kind is without a limit.
 const DAY_S: u64 = 86_400;
 
 impl Core {
     /// Reads them all. The error lists every fault, not only the first.
     pub fn read(dir: &ConfigDir, env: Env<'_>) -> Result<Self, Vec<ConfigError>> {
-        match Self::survey(dir, env) {
+        Self::read_asking(dir, env, &mut |_| None)
+    }
+
+    /// The same, but `ask` is asked for each setting by its name before the file is (qpsmtpd's `config` hook).
+    pub fn read_asking(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> Result<Self, Vec<ConfigError>> {
+        match Self::collect(dir, env, ask) {
             (core, faults) if faults.is_empty() => Ok(core),
             (_, faults) => Err(faults),
         }
@@ -105,8 +113,13 @@ impl Core {
 
     /// Reads them all, for `check`: what is at fault has its default.
     pub fn survey(dir: &ConfigDir, env: Env<'_>) -> (Self, Vec<ConfigError>) {
+        Self::collect(dir, env, &mut |_| None)
+    }
+
+    fn collect(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> (Self, Vec<ConfigError>) {
         let mut files = Files {
             dir,
+            ask,
             faults: Vec::new(),
         };
         let me = files.word("me", 255).unwrap_or_else(hostname);
@@ -131,7 +144,7 @@ impl Core {
             header_octets_max: files.number("header_octets_max", 1 << 20, 1_000, 1 << 30),
             content_line_octets_max: Some(files.number("content_line_octets_max", 0, 0, 1 << 30))
                 .filter(|max| *max > 0),
-            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 20)
+            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 16)
                 as usize,
             bare_newline: files.choice(
                 "bare_newline",
@@ -191,11 +204,16 @@ fn is_word(text: &str) -> bool {
 /// One-value files, and the faults found in them. Each method gives what the file says, or the default after a fault.
 struct Files<'a> {
     dir: &'a ConfigDir,
+    ask: Ask<'a>,
     faults: Vec<ConfigError>,
 }
 
 impl Files<'_> {
     fn value(&mut self, name: &str) -> Option<Entry> {
+        if let Some(lines) = (self.ask)(name) {
+            let file = Path::new("config hook").join(name).into();
+            return lines.into_iter().next().map(|text| Entry { text, file, line: 1 });
+        }
         self.dir.value(name).unwrap_or_else(|error| {
             self.faults.push(error);
             None
@@ -336,6 +354,21 @@ mod tests {
     }
 
     #[test]
+    fn a_plugins_answer_replaces_the_file_and_is_judged_like_it() {
+        let scratch = Scratch::new(&[("databytes", "10\n"), ("timeout", "20\n")]);
+        let dir = scratch.open();
+        let read = |answer: &str| {
+            let mut ask = |name: &str| (name == "databytes").then(|| vec![answer.to_owned()]);
+            Core::read_asking(&dir, &|_| None, &mut ask)
+        };
+        let core = read("77").unwrap();
+        assert_eq!((core.databytes, core.data_timeout), (Some(77), Duration::from_secs(20)));
+        let faults = read("many").unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].to_string().contains("config hook/databytes"), "{}", faults[0]);
+    }
+
+    #[test]
     fn defaults() {
         let core = read(&Scratch::new(&[("databytes", "# none\n")])).unwrap();
         let want = Core {
@@ -469,7 +502,7 @@ mod tests {
             (
                 "command_line_octets_max",
                 "511",
-                "\"511\" is not a whole number between 512 and 1048576",
+                "\"511\" is not a whole number between 512 and 65536",
             ),
             (
                 "me",

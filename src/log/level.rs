@@ -43,13 +43,13 @@ impl Level {
 impl FromStr for Level {
     type Err = String;
 
-    /// A number 0 to 7, or a name: `LOGINFO`, `info`.
+    /// A number 0 to 7, or a name: `LOGINFO`, `info`, syslog's `LOG_INFO`.
     fn from_str(word: &str) -> Result<Self, String> {
         if let Some((level, ..)) = word.parse::<usize>().ok().and_then(|number| Self::ALL.get(number)) {
             return Ok(*level);
         }
         let upper = word.to_ascii_uppercase();
-        let name = upper.strip_prefix("LOG").unwrap_or(&upper);
+        let name = upper.strip_prefix("LOG").map_or(&*upper, |name| name.strip_prefix('_').unwrap_or(name));
         let found = Self::ALL.iter().find(|(_, first, second)| name == *first || name == *second);
         found
             .map(|(level, ..)| *level)
@@ -90,6 +90,9 @@ mod tests {
             ("logwarn", Some(Level::Warning)),
             ("LOGRADAR", Some(Level::Emergency)),
             ("error", Some(Level::Error)),
+            ("LOG_ERR", Some(Level::Error)),
+            ("LOG_", None),
+            ("_INFO", None),
             ("8", None),
             ("-1", None),
             ("", None),

@@ -26,6 +26,8 @@ pub use fallback::{FACILITY_MAIL, Fallback, IDENT, SYSLOG_SOCKET, syslog, write_
 pub use level::Level;
 pub use strftime::{Moment, check as check_format};
 
+pub use crate::launch::stderr_usable;
+
 use crate::config::LogFormat;
 use crate::record::{Entry, LINE_OCTETS_MAX};
 use crate::smtp::escape::safe;

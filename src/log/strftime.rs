@@ -54,6 +54,11 @@ impl Moment {
 
     /// The moment by the letters of a format; other characters stay. An unknown letter stays, too: [`check`] finds it.
     pub fn text(self, format: &str) -> String {
+        self.text_with(format, None)
+    }
+
+    /// The same, with a letter of the caller's own and what stands for it.
+    pub fn text_with(self, format: &str, own: Option<(char, &str)>) -> String {
         let mut out = String::with_capacity(format.len() + 16);
         let mut characters = format.chars();
         while let Some(character) = characters.next() {
@@ -62,6 +67,7 @@ impl Moment {
                 continue;
             }
             match characters.next() {
+                Some(letter) if own.is_some_and(|(known, _)| known == letter) => out.extend(own.map(|(_, text)| text)),
                 Some(letter) if LETTERS.contains(letter) => self.letter(letter, &mut out),
                 Some(other) => out.extend(['%', other]),
                 None => out.push('%'),
@@ -197,6 +203,7 @@ mod tests {
         for (unix_s, offset_s, format, text) in rows {
             assert_eq!(at(unix_s, offset_s).text(format), text, "{format} at {unix_s}");
         }
+        assert_eq!(at(0, 0).text_with("%Y%%i%i", Some(('i', "%Y"))), "1970%i%Y");
         assert_eq!(at(1_893_456_000, -1800).rfc3339(), "2029-12-31T23:30:00-00:30");
     }
 

@@ -8,6 +8,7 @@ pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod headers;
 pub mod loadcheck;
+pub mod logging;
 pub mod r#loop;
 pub mod rcpt_ok;
 pub mod relay;
@@ -26,6 +27,12 @@ pub const ENTRIES: &[&Entry] = &[
     &headers::ENTRY,
     &loadcheck::ENTRY,
     &r#loop::ENTRY,
+    &logging::adaptive::ENTRY,
+    &logging::devnull::ENTRY,
+    &logging::file::ENTRY,
+    &logging::journald::ENTRY,
+    &logging::stderr::ENTRY,
+    &logging::syslog::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
 ];

@@ -30,28 +30,29 @@
 //! With a pattern a message that has the `Delivered-To` field of one of its recipients already is looping, and refused (554
 //! 5.4.6). Without one it is not: there the maildir may be a store from which mail is sent on and comes back for good reasons.
 //!
-//! Everything is offered: 8BITMIME, BINARYMIME (where a CR LF becomes LF all the same), SMTPUTF8, and DSN, which a final
-//! delivery has little to do for. There is no time limit but the line's `budget`: a disk that hangs cannot be interrupted.
+//! 8BITMIME and SMTPUTF8 are offered. BINARYMIME is not, for the lines in there end in LF, and what was a lone LF before could
+//! not be told from it; nor is DSN, for a final delivery would have to send the notices itself (RFC 3461 §5.2.2): without the
+//! offer the client's side sends them. There is no time limit but the line's `budget`: a disk that hangs cannot be interrupted.
 //!
 //! Differs from qpsmtpd: synced before 250, no copy stays when another fails, no `..` from a local-part, errors that only
 //! closing a file shows are seen, domains in one form, the loop check.
 
+mod files;
+
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+use self::files::Files;
 use super::{Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
 use crate::mail::header::unfolded;
-use crate::mail::{Envelope, LineEnds, Message, trace};
+use crate::mail::{Envelope, Message, trace};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
@@ -61,12 +62,6 @@ pub static ENTRY: Entry = super::entry("queue/maildir", include_str!("maildir.rs
 
 /// A name in a directory (NAME_MAX).
 const NAME_OCTETS_MAX: usize = 255;
-
-/// Names that are tried for one file. One is enough unless another machine of the same name writes here.
-const NAMES_MAX: u32 = 10;
-
-/// In the order in which they are made: where there is a `tmp` there are the others.
-const PARTS: [&str; 3] = ["new", "cur", "tmp"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,7 +88,8 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     let options: Options = settings.read()?;
     let dir = world.config.resolve(&options.dir);
     let dir = dir.map_err(|error| origin.error(error.to_string()).of_plugin(&name))?;
-    Ok(line(Maildir { world: world.clone(), dir, subdir: options.subdir, mode: options.mode.0, names: 0 }))
+    let names = Names { world: world.clone(), count: 0 };
+    Ok(line(Maildir { dir, subdir: options.subdir, files: Files { mode: options.mode.0 }, names }))
 }
 
 /// Rights of directories. On a line and as a TOML string octal digits, as a TOML number what it is (`0o700`).
@@ -177,35 +173,41 @@ fn harmless(text: &str) -> String {
 }
 
 struct Maildir {
-    world: World,
     dir: PathBuf,
     subdir: Option<Pattern>,
-    mode: u32,
+    files: Files,
+    names: Names,
+}
+
+/// Gives names to files.
+struct Names {
+    world: World,
     /// Names given so far by this process.
-    names: u32,
+    count: u32,
+}
+
+impl Names {
+    /// A file's name that nobody else gives: time, process, a count in this process, host.
+    fn next(&mut self) -> String {
+        let since = self.world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, micros, pid) = (since.as_secs(), since.subsec_micros(), self.world.host.pid());
+        let host = self.world.host.name().replace('/', "\\057").replace(':', "\\072");
+        self.count += 1;
+        format!("{seconds}.M{micros}P{pid}Q{}.{host}", self.count)
+    }
 }
 
 impl Queue for Maildir {
     fn offers(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities { eight_bit: true, binary: false, smtputf8: true, dsn: false }
     }
 
     fn check(&mut self) -> Vec<String> {
         // Readers of maildirs pass over names that begin with a dot.
-        let name = format!(".postern-check.{}", self.unique());
-        let parts: Vec<PathBuf> = match &self.subdir {
-            Some(_) => vec![self.dir.clone()],
-            None => PARTS.iter().map(|part| self.dir.join(part)).collect(),
-        };
-        // What is missing is made at the first delivery, in the first directory above that is there.
-        let mut dirs: Vec<&Path> = parts.iter().map(|part| existing(part)).collect();
-        dirs.dedup();
-        let faults: Vec<String> = dirs.iter().filter_map(|dir| cannot_write(dir, &name)).collect();
-        match &parts[..] {
-            [new, _, tmp] if faults.is_empty() && new.is_dir() && tmp.is_dir() => {
-                cannot_link(&tmp.join(&name), &new.join(&name)).into_iter().collect()
-            }
-            _ => faults,
+        let name = format!(".postern-check.{}", self.names.next());
+        match self.subdir {
+            Some(_) => files::cannot_write(&self.dir, &name).into_iter().collect(),
+            None => files::check(&self.dir, &name),
         }
     }
 
@@ -214,25 +216,13 @@ impl Queue for Maildir {
         // What is in here and not done is undone when it is dropped.
         let mut copies = Vec::with_capacity(wanted.len());
         for (maildir, fields) in wanted {
-            copies.push(self.write(maildir, &fields, message)?);
+            copies.push(self.files.write(maildir, &mut || self.names.next(), &fields, message)?);
         }
         for copy in &mut copies {
-            self.link(copy)?;
+            self.files.link(copy)?;
         }
-        for copy in &copies {
-            // The message is stored, whether or not this name of it goes.
-            let _ = fs::remove_file(copy.tmp());
-        }
-        let mut synced: Vec<&Path> = Vec::new();
-        for copy in &copies {
-            if !synced.contains(&copy.maildir.as_path()) {
-                let new = copy.maildir.join("new");
-                sync(&new).map_err(|error| failed("sync", &new, &error))?;
-                synced.push(&copy.maildir);
-            }
-        }
-        let id = copies.first().map(|copy| copy.name.clone());
-        copies.iter_mut().for_each(|copy| copy.stage = Stage::Done);
+        files::finish(&mut copies)?;
+        let id = copies.first().map(|copy| copy.name().to_owned());
         Ok(Receipt { id, text: "Queued!".to_owned() })
     }
 }
@@ -265,179 +255,6 @@ impl Maildir {
         }
         Ok(wanted)
     }
-
-    /// Writes one copy to `tmp`, and syncs it.
-    fn write(&mut self, maildir: PathBuf, fields: &str, message: &Message) -> Result<Delivery, QueueError> {
-        let (mut file, copy) = self.create(maildir)?;
-        let written = message.write_below(fields, &mut file, LineEnds::Lf);
-        written.map_err(|error| failed("write", &copy.tmp(), &error))?;
-        // After this, closing the file has nothing to say.
-        file.sync_all().map_err(|error| failed("sync", &copy.tmp(), &error))?;
-        Ok(copy)
-    }
-
-    /// A new file in `tmp`. Makes the maildir if that is what is missing.
-    fn create(&mut self, maildir: PathBuf) -> Result<(File, Delivery), QueueError> {
-        let mode = self.mode & !0o111;
-        let mut made = false;
-        let mut tries = 0;
-        loop {
-            let mut copy = Delivery { maildir: maildir.clone(), name: self.unique(), stage: Stage::Nowhere };
-            let tmp = copy.tmp();
-            tries += 1;
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&tmp) {
-                Ok(file) => {
-                    copy.stage = Stage::Tmp;
-                    // The umask may have taken rights that the setting gives.
-                    if mode & 0o077 != 0 {
-                        let set = file.set_permissions(Permissions::from_mode(mode));
-                        set.map_err(|error| failed("chmod", &tmp, &error))?;
-                    }
-                    return Ok((file, copy));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound && !made => {
-                    self.make(&maildir)?;
-                    made = true;
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < NAMES_MAX => {}
-                Err(error) => return Err(failed("create", &tmp, &error)),
-            }
-        }
-    }
-
-    /// Makes a copy visible in `new`.
-    fn link(&self, copy: &mut Delivery) -> Result<(), QueueError> {
-        let (tmp, new) = (copy.tmp(), copy.new_path());
-        let mut linked = fs::hard_link(&tmp, &new);
-        if linked.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            self.make(&copy.maildir)?;
-            linked = fs::hard_link(&tmp, &new);
-        }
-        match linked {
-            Ok(()) => {}
-            // Over NFS the answer can be lost, and the retry finds the link there.
-            Err(_) if fs::metadata(&tmp).is_ok_and(|file| file.nlink() == 2) => {}
-            Err(error) => return Err(failed("link", &new, &error)),
-        }
-        copy.stage = Stage::New;
-        Ok(())
-    }
-
-    fn make(&self, maildir: &Path) -> Result<(), QueueError> {
-        PARTS.iter().try_for_each(|part| self.make_dir(&maildir.join(part)))
-    }
-
-    /// Makes a directory with what is missing above it, each of them synced into the one above.
-    fn make_dir(&self, dir: &Path) -> Result<(), QueueError> {
-        let above = above(dir);
-        let make = || DirBuilder::new().mode(self.mode).create(dir);
-        let mut made = make();
-        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && above != dir {
-            self.make_dir(above)?;
-            made = make();
-        }
-        match made {
-            Ok(()) if self.mode & 0o077 != 0 => {
-                let set = fs::set_permissions(dir, Permissions::from_mode(self.mode));
-                set.map_err(|error| failed("chmod", dir, &error))?;
-            }
-            Ok(()) => {}
-            // Perhaps by another process a moment ago: then it may not be synced yet.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("mkdir", dir, &error)),
-        }
-        sync(above).map_err(|error| failed("sync", above, &error))
-    }
-
-    /// A file's name that nobody else gives: time, process, a count in this process, host.
-    fn unique(&mut self) -> String {
-        let since = self.world.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, micros, pid) = (since.as_secs(), since.subsec_micros(), self.world.host.pid());
-        let host = self.world.host.name().replace('/', "\\057").replace(':', "\\072");
-        self.names += 1;
-        format!("{seconds}.M{micros}P{pid}Q{}.{host}", self.names)
-    }
-}
-
-/// A copy of the message on its way.
-struct Delivery {
-    maildir: PathBuf,
-    name: String,
-    stage: Stage,
-}
-
-/// Where a copy is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Not there yet.
-    Nowhere,
-    /// In `tmp`.
-    Tmp,
-    /// In `new`, and perhaps still in `tmp`.
-    New,
-    /// In `new` for good.
-    Done,
-}
-
-impl Delivery {
-    fn tmp(&self) -> PathBuf {
-        self.maildir.join("tmp").join(&self.name)
-    }
-
-    fn new_path(&self) -> PathBuf {
-        self.maildir.join("new").join(&self.name)
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        // Nothing can be done about a file that cannot be removed, or that a reader has moved.
-        if self.stage == Stage::New {
-            let _ = fs::remove_file(self.new_path());
-        }
-        if matches!(self.stage, Stage::Tmp | Stage::New) {
-            let _ = fs::remove_file(self.tmp());
-        }
-    }
-}
-
-/// For `check`: why no file can be made here, found out by making one.
-fn cannot_write(dir: &Path, name: &str) -> Option<String> {
-    let file = dir.join(name);
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-    let synced = made.and_then(|_| sync(dir));
-    let _ = fs::remove_file(&file);
-    let error = synced.err()?;
-    let dir = dir.display();
-    Some(format!("{dir}: cannot be written to ({error}): it must belong to the user that serves, with mode 0700"))
-}
-
-/// For `check`: why no file can be linked from `tmp` to `new`, found out in the same way.
-fn cannot_link(tmp: &Path, new: &Path) -> Option<String> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(tmp);
-    let linked = made.and_then(|_| fs::hard_link(tmp, new));
-    let _ = (fs::remove_file(new), fs::remove_file(tmp));
-    let error = linked.err()?;
-    Some(format!("{}: cannot be linked to from tmp ({error}): both must be on one file system", above(new).display()))
-}
-
-/// The directory itself, or the first above it that is there.
-fn existing(dir: &Path) -> &Path {
-    dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."))
-}
-
-/// The directory that holds this one's name.
-fn above(dir: &Path) -> &Path {
-    match dir.parent() {
-        None => dir,
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-    }
-}
-
-/// Writes a directory's names to the disk.
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Where the message goes, as `Delivered-To` has it: qmail's bare form.
@@ -460,19 +277,12 @@ fn check_loop(message: &Message, address: &str) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn failed(step: &str, path: &Path, error: &io::Error) -> QueueError {
-    let evidence = format!("{step} {}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            QueueError::transient("no room to store the message now, try again later", evidence).code(3, 1)
-        }
-        _ => QueueError::transient("the message cannot be stored now, try again later", evidence),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
     use std::rc::Rc;
 
     use super::*;
@@ -566,7 +376,8 @@ mod tests {
     fn lines() {
         let dir = tempfile::tempdir().unwrap();
         let world = trial::world(dir.path());
-        let good = ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
+        let good =
+            ["m", "m %d", "m %d/%l 770", "m %u 0700", "m mode 0750", "dir m", "subdir %l dir m", "./dir subdir %u"];
         for line in good {
             assert!(trial::build(&ENTRY, line, &world).is_ok(), "{line}");
         }
@@ -614,10 +425,7 @@ mod tests {
                         format!("m/here.example/_._y/new/{}", name(4)),
                         format!("{top}Delivered-To: ../y@here.example\n{rest}"),
                     ),
-                    (
-                        format!("m/here.example/x/new/{}", name(2)),
-                        format!("{top}Delivered-To: x@Here.Example\n{rest}"),
-                    ),
+                    (format!("m/here.example/x/new/{}", name(2)), format!("{top}Delivered-To: x@Here.Example\n{rest}")),
                     (
                         format!("m/mx.example/postmaster/new/{}", name(6)),
                         format!("{top}Delivered-To: Postmaster@mx.example\n{rest}"),
@@ -651,6 +459,16 @@ mod tests {
             }
             assert_eq!(mode(&dir.path().join(&files(dir.path())[0].0)), file, "{line}");
         }
+    }
+
+    #[test]
+    fn a_group_that_is_handed_down_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+        let mut plugin = trial::build(&ENTRY, "m mode 0770", &trial::world(dir.path())).unwrap();
+        trial::deliver(&mut *plugin, &trial::envelope("<>", &["<x@here.example>"]), CONTENT).unwrap();
+        let new = fs::metadata(dir.path().join("m/new")).unwrap();
+        assert_eq!(new.permissions().mode() & 0o7777, 0o2770);
     }
 
     #[test]

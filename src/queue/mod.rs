@@ -24,12 +24,10 @@ pub const ENTRIES: &[&Entry] = &[&discard::ENTRY, &maildir::ENTRY, &qmail_queue:
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
 
+type Build = fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>;
+
 /// The catalogue's entry of a backend.
-const fn entry(
-    name: &'static str,
-    source: &'static str,
-    build: fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>,
-) -> Entry {
+const fn entry(name: &'static str, source: &'static str, build: Build) -> Entry {
     Entry { kind: Kind::Queue, ..Entry::plugin(name, HOOKS, source, build) }
 }
 

@@ -332,7 +332,8 @@ mod tests {
         world.process = process.clone();
         world.host = Rc::new(host);
         let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
-        let envelope = trial::envelope("<\"a b\"@c.example>", &["<x@here.example>", "<postmaster>", "<x@here.example>"]);
+        let envelope =
+            trial::envelope("<\"a b\"@c.example>", &["<x@here.example>", "<postmaster>", "<x@here.example>"]);
         let came = trial::deliver(&mut *plugin, &envelope, CONTENT);
         assert_eq!(world.deadline.get(), None, "the deadline is put back");
         (came, process.ran().pop().unwrap())

@@ -1,5 +1,7 @@
 //! For the backends' unit tests: a backend built from its line, and a message for it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::rc::Rc;
 
@@ -33,7 +35,11 @@ pub(super) fn envelope(reverse: &str, forward: &[&str]) -> Envelope {
 }
 
 /// Hands one message over.
-pub(super) fn deliver(plugin: &mut dyn Plugin, envelope: &Envelope, content: &str) -> Result<Receipt, (Denial, String)> {
+pub(super) fn deliver(
+    plugin: &mut dyn Plugin,
+    envelope: &Envelope,
+    content: &str,
+) -> Result<Receipt, (Denial, String)> {
     let mut session = Session::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
     let mut spool = Spool::new(SpoolPlace { threshold: usize::MAX, dir: "/".into() });
     spool.write(content.as_bytes()).unwrap();

@@ -284,8 +284,7 @@ impl<'a> Session<'a> {
                     self.until = self.until.min(self.world.clock.instant() + REFUSED_TIME);
                     return Step::Go(reply, State::Refused);
                 }
-                Outcome::Accepted => break,
-                Outcome::Undecided | Outcome::Answered(_) | Outcome::Queued(..) => {}
+                Outcome::Undecided | Outcome::Accepted | Outcome::Answered(_) | Outcome::Queued(..) => {}
             }
         }
         Step::Go(replies::greeting(&self.greeting_text()), State::Connected)

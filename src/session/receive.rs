@@ -2,6 +2,7 @@
 //!
 //! Whatever is wrong with the content is remembered and told after its real end, so that nothing in it can be taken for a command.
 
+use std::io::ErrorKind;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::replies;
@@ -31,9 +32,35 @@ pub(super) struct Receiving {
     normaliser: Option<Normaliser>,
     /// Refused already; the rest is read and dropped.
     refusal: Option<Reply>,
+    /// The refusal disconnects: no more is read.
     hang_up: bool,
+    /// The refusal is in the record already.
+    reported: bool,
     header_seen: bool,
     until: Instant,
+}
+
+/// Why content is read no further.
+enum Stop {
+    /// The client is gone, or too slow.
+    Fault(Fault),
+    /// We hang up, with this reply.
+    HangUp(Reply),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Stop> for Step {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fault(fault) => Self::Fault(fault),
+            Stop::HangUp(reply) => Self::Close(reply, Ended::Refused),
+        }
+    }
 }
 
 impl Session<'_> {
@@ -47,10 +74,13 @@ impl Session<'_> {
             Err(step) => return step,
         };
         self.say("DATA", &replies::go_ahead());
-        if let Err(fault) = self.flush().and_then(|()| self.receive_dotted(&mut receiving)) {
+        if let Err(fault) = self.flush() {
             return Step::Fault(fault);
         }
-        self.conclude(receiving)
+        match self.receive_dotted(&mut receiving) {
+            Ok(()) => self.conclude(receiving),
+            Err(stop) => stop.into(),
+        }
     }
 
     /// Asks whether content may come at all. `chunked`: it is on its way, by BDAT; else nothing may come before 354, for DATA
@@ -74,7 +104,7 @@ impl Session<'_> {
             Err(open) => return Err(go(replies::no_recipients(open.refused), State::Mail(open))),
         };
         let place = SpoolPlace { threshold: self.core.size_threshold, dir: self.core.spool_dir.clone() };
-        let normalise = self.core.bare_newline == BareNewline::Normalise;
+        let normalise = self.core.bare_newline == BareNewline::Normalise && !is_binary(&envelope);
         Ok(Receiving {
             envelope,
             spool: Spool::new(place),
@@ -82,13 +112,14 @@ impl Session<'_> {
             normaliser: normalise.then(Normaliser::default),
             refusal: None,
             hang_up: false,
+            reported: false,
             header_seen: false,
             until: (self.world.clock.instant() + self.core.message_time).min(self.until),
         })
     }
 
     /// Reads content up to CRLF.CRLF.
-    fn receive_dotted(&mut self, receiving: &mut Receiving) -> Result<(), Fault> {
+    fn receive_dotted(&mut self, receiving: &mut Receiving) -> Result<(), Stop> {
         let mut decoder = DotDecoder::new();
         loop {
             let fed = decoder.feed(self.input.unread_mut());
@@ -105,13 +136,13 @@ impl Session<'_> {
     fn read_more(&mut self, until: Instant) -> Result<(), Fault> {
         let patience = self.world.clock.instant() + self.core.data_timeout;
         match self.input.fill(self.transport, until.min(patience))? {
-            0 => Err(Fault::Lost(std::io::ErrorKind::UnexpectedEof.into())),
+            0 => Err(Fault::Lost(ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
         }
     }
 
     /// Takes the first `octets` of the input as content.
-    fn take(&mut self, receiving: &mut Receiving, octets: usize) -> Result<(), Fault> {
+    fn take(&mut self, receiving: &mut Receiving, octets: usize) -> Result<(), Stop> {
         let content = &self.input.unread()[..octets];
         if content.is_empty() {
             return Ok(());
@@ -129,12 +160,12 @@ impl Session<'_> {
             self.check_limits(receiving, spooled);
         } else if receiving.survey.so_far().octets > self.size_max.unwrap_or(0).saturating_add(SWALLOW_OCTETS_MAX) {
             // It was refused long ago and goes on: enough.
-            return Err(Fault::TimedOut);
+            return Err(Stop::HangUp(replies::limit("message far too big", &self.facts.id)));
         }
-        if receiving.hang_up {
-            return Err(Fault::TimedOut);
+        match receiving.refusal.take_if(|_| receiving.hang_up) {
+            Some(reply) => Err(Stop::HangUp(reply)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Size, header and line limits while receiving; and the header once it is complete.
@@ -151,7 +182,8 @@ impl Session<'_> {
             Some(replies::content_line_too_long(line_max, id))
         } else if let Err(error) = spooled {
             tracing::error!("spool: error, {error}");
-            Some(replies::spool_trouble(error.kind() == std::io::ErrorKind::StorageFull, id))
+            let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+            Some(replies::spool_trouble(full, id))
         } else {
             None
         };
@@ -178,6 +210,7 @@ impl Session<'_> {
             let about = receiving.envelope.reverse_path().to_string();
             receiving.hang_up = refused.denial.then == Then::Disconnect;
             receiving.refusal = Some(self.refuse(&refused, &about));
+            receiving.reported = true;
             receiving.spool.abandon();
         }
     }
@@ -201,8 +234,8 @@ impl Session<'_> {
                 return Step::Fault(fault);
             }
             let here = self.input.unread().len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            if let Err(fault) = self.take(&mut receiving, here) {
-                return Step::Fault(fault);
+            if let Err(stop) = self.take(&mut receiving, here) {
+                return stop.into();
             }
             self.input.consume(here);
             left -= here as u64;
@@ -244,7 +277,7 @@ impl Session<'_> {
             self.header_complete(&mut receiving, found.octets);
         }
         self.finish_normalising(&mut receiving);
-        if let Some(reply) = receiving.refusal.take().or_else(|| self.content_fault(&found)) {
+        if let Some(reply) = receiving.refusal.take().or_else(|| self.content_fault(&receiving.envelope, &found)) {
             return self.conclude_refused(&receiving, reply);
         }
         let Receiving { envelope, spool, .. } = receiving;
@@ -300,14 +333,20 @@ impl Session<'_> {
 
     /// Refused by a limit or for its content.
     fn conclude_refused(&mut self, receiving: &Receiving, reply: Reply) -> Step {
-        self.facts.refusals += 1;
-        self.report_limit("data", &receiving.envelope.reverse_path().to_string(), &reply);
+        if !receiving.reported {
+            self.facts.refusals += 1;
+            self.report_limit("data", &receiving.envelope.reverse_path().to_string(), &reply);
+        }
         self.reset_transaction();
-        go(reply, State::Greeted)
+        if receiving.hang_up { Step::Close(reply, Ended::Refused) } else { go(reply, State::Greeted) }
     }
 
-    /// What RFC 5321 §2.3.8 and the settings refuse. Told after the real end of data.
-    fn content_fault(&self, found: &Findings) -> Option<Reply> {
+    /// What RFC 5321 §2.3.8 and the settings refuse. Told after the real end of data. Binary content has no lines (RFC 3030 §3),
+    /// and is admitted only where every queue line carries it.
+    fn content_fault(&self, envelope: &Envelope, found: &Findings) -> Option<Reply> {
+        if is_binary(envelope) {
+            return None;
+        }
         let id = &self.facts.id;
         if self.core.bare_newline == BareNewline::Refuse {
             if found.bare_lf {
@@ -388,4 +427,8 @@ impl Session<'_> {
             _ => Ok(field),
         }
     }
+}
+
+fn is_binary(envelope: &Envelope) -> bool {
+    envelope.parameters().body == Some(Body::BinaryMime)
 }

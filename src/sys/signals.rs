@@ -15,6 +15,8 @@ const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 /// Sets handlers for SIGTERM, SIGINT and SIGHUP, and blocks the three. They are let in only inside a ppoll() with an empty
 /// mask, so that none can slip in between a look at the flag and the wait.
 pub fn catch_signals() -> io::Result<()> {
+    // A launcher's limit on the size of files then is an error of write(), like a full disk, and no death.
+    super::handle(Signal::SIGXFSZ, SigHandler::SigIgn, SaFlags::empty())?;
     let set: SigSet = ENDING.into_iter().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     let handler = SigHandler::Handler(on_ending);
@@ -30,7 +32,7 @@ pub fn terminated() -> bool {
 
 /// All that we, or std, handle or ignore: a child starts without that.
 pub(super) fn ours() -> SigSet {
-    let others = [Signal::SIGPIPE, Signal::SIGALRM, Signal::SIGCHLD];
+    let others = [Signal::SIGPIPE, Signal::SIGALRM, Signal::SIGCHLD, Signal::SIGXFSZ];
     ENDING.into_iter().chain(others).collect()
 }
 

@@ -1,5 +1,6 @@
 //! A client that takes turns: it waits for what it expects before it goes on. Every wait has a limit.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -51,6 +52,16 @@ impl Client {
 
     /// As [`Client::serve`], with further variables.
     pub fn serve_with(room: &Room, log: Log, variables: &[(&str, &str)]) -> (Client, Served) {
+        Client::serve_under(room, log, variables, &[])
+    }
+
+    /// As [`Client::serve_with`], with these words before the program's own, such as strace's.
+    pub fn serve_under(
+        room: &Room,
+        log: Log,
+        variables: &[(&str, &str)],
+        under: &[&OsStr],
+    ) -> (Client, Served) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = OwnedFd::from(listener.accept().unwrap().0);
@@ -60,9 +71,11 @@ impl Client {
         } else {
             File::create(room.path("log/stderr")).unwrap().into()
         };
-        let child = Command::new(super::binary())
-            .arg("--config")
-            .arg(room.path("config"))
+        let config = room.path("config");
+        let own = [room.program().as_os_str(), "--config".as_ref(), config.as_os_str()];
+        let words: Vec<&OsStr> = under.iter().copied().chain(own).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .env_clear()
             .envs(room.environment())
             .envs(variables.iter().copied())

@@ -14,9 +14,10 @@ use nix::unistd::Pid;
 
 use super::room::Room;
 
-/// One run to be: the room, variables beside the room's own, a time limit, a program to run it under.
+/// One run to be: the room, arguments, variables beside the room's own, a time limit, a program to run it under.
 pub struct Play<'a> {
     room: &'a Room,
+    arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
     under: Vec<OsString>,
     limit: Duration,
@@ -50,6 +51,7 @@ impl<'a> Play<'a> {
     pub fn new(room: &'a Room) -> Self {
         Self {
             room,
+            arguments: Vec::new(),
             variables: Vec::new(),
             under: Vec::new(),
             limit: Duration::from_secs(30),
@@ -59,6 +61,12 @@ impl<'a> Play<'a> {
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.variables
             .push((name.as_ref().into(), value.as_ref().into()));
+        self
+    }
+
+    /// An argument after `--config DIR`.
+    pub fn argument(mut self, word: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(word.as_ref().into());
         self
     }
 
@@ -115,10 +123,11 @@ impl<'a> Play<'a> {
     fn spawn(&self, log: File) -> Child {
         let mut words = self.under.clone();
         words.extend([
-            super::binary().into(),
+            self.room.program().into(),
             "--config".into(),
             self.room.path("config").into(),
         ]);
+        words.extend(self.arguments.iter().cloned());
         Command::new(&words[0])
             .args(&words[1..])
             .env_clear()

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 /// Everything that one run of the program may touch. It goes when this is dropped.
 pub struct Room {
     dir: TempDir,
+    program: PathBuf,
 }
 
 /// The directories of a room that the program and its children write to.
@@ -24,7 +25,10 @@ impl Room {
             .prefix("pt-")
             .tempdir_in("/tmp")
             .unwrap();
-        let room = Room { dir };
+        let room = Room {
+            dir,
+            program: super::binary(),
+        };
         for name in WRITTEN.iter().chain(&["config", "bin"]) {
             fs::create_dir(room.path(name)).unwrap();
         }
@@ -59,6 +63,17 @@ impl Room {
         self
     }
 
+    /// Runs another program in place of the one under test.
+    pub fn running(mut self, program: PathBuf) -> Room {
+        self.program = program;
+        self
+    }
+
+    /// The program that runs in this room.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Writes a file of the configuration; `{ROOM}` in the text is the room's path.
     pub fn config(&self, name: &str, text: &str) {
         let file = self.path("config").join(name);
@@ -79,12 +94,12 @@ impl Room {
         fs::remove_file(self.stand_in()).unwrap();
         let stand_in = super::tests().join("bin/qmail-queue");
         for (from, to) in [
-            (stand_in, self.stand_in()),
-            (super::binary(), self.own_binary()),
+            (stand_in.as_path(), self.stand_in()),
+            (self.program(), self.own_binary()),
         ] {
             assert!(
                 Command::new("cp")
-                    .arg(&from)
+                    .arg(from)
                     .arg(&to)
                     .status()
                     .unwrap()
