@@ -342,7 +342,7 @@ fn the_disk_has_it_before_the_client_is_told() {
             let wanted = |call: &Call| call.name == name && inside(call);
             calls.iter().enumerate().filter(|(_, call)| wanted(call)).map(|(at, _)| at).collect()
         };
-        let told = calls.iter().position(|call| call.text.contains("\"250 2.0.0 Queued!")).unwrap();
+        let told = calls.iter().position(|call| call.text.contains("\"250 2.0.0 queued as")).unwrap();
         let copies = scenario.copies(&room);
         let (written, synced) = (places("write", "/tmp/"), places("fsync", "/tmp/"));
         let linked: Vec<usize> = places("linkat", "/new/");

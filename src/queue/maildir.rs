@@ -223,7 +223,7 @@ impl Queue for Maildir {
         }
         files::finish(&mut copies)?;
         let id = copies.first().map(|copy| copy.name().to_owned());
-        Ok(Receipt { id, text: "Queued!".to_owned() })
+        Ok(Receipt { id, text: "queued".to_owned() })
     }
 }
 
@@ -439,7 +439,7 @@ mod tests {
             world.host = Rc::new(FakeHost::new("a/b:c"));
             let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
             let receipt = trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();
-            assert_eq!((receipt.id, &*receipt.text), (Some(name(2)), "Queued!"));
+            assert_eq!((receipt.id, &*receipt.text), (Some(name(2)), "queued"));
             assert_eq!(files(dir.path()), expected, "{line}");
             // The clock stands still: only the count tells the names apart.
             trial::deliver(&mut *plugin, &trial::envelope(FROM, &to), CONTENT).unwrap();

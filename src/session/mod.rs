@@ -31,6 +31,8 @@ use state::State;
 const REFUSED_COMMANDS_MAX: u32 = 10;
 /// Time for them.
 const REFUSED_TIME: Duration = Duration::from_secs(60);
+/// Octets of replies to a pipelined group that wait to leave in one write. A longer group's leave in several.
+const OUT_OCTETS_MAX: usize = 64 * 1024;
 /// Time for a reply to leave.
 const WRITE_TIME: Duration = Duration::from_secs(120);
 
@@ -240,9 +242,12 @@ impl<'a> Session<'a> {
     }
 
     /// The next command line without its end, `Some(None)` for one that was too long, `None` at the end of input. Replies leave
-    /// when, and only when, we are about to wait for the client.
+    /// when we are about to wait for the client, and hardly before.
     fn next_line(&mut self, splitter: &mut LineSplitter) -> Result<Option<Option<Vec<u8>>>, Fault> {
         let until = self.command_deadline();
+        if self.out.len() > OUT_OCTETS_MAX {
+            self.flush()?;
+        }
         loop {
             match splitter.split(self.input.unread()) {
                 Split::Line { len, taken } => {
@@ -256,11 +261,20 @@ impl<'a> Session<'a> {
                 }
                 Split::Partial { taken } => self.input.consume(taken),
             }
-            self.flush()?;
-            if self.input.fill(self.transport, until)? == 0 {
+            if self.read_more(until)? == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    /// Waits for more of the client until a moment. 0: the end of input. What we have to say leaves first, for the client may be
+    /// waiting for it; and a client that always has more to read does not outlive the moment either.
+    fn read_more(&mut self, until: Instant) -> Result<usize, Fault> {
+        if self.world.clock.instant() >= until {
+            return Err(Fault::TimedOut);
+        }
+        self.flush()?;
+        self.input.fill(self.transport, until)
     }
 
     fn command_deadline(&self) -> Instant {

@@ -128,14 +128,14 @@ impl Session<'_> {
             if fed.done {
                 return Ok(());
             }
-            self.read_more(receiving.until)?;
+            self.read_content(receiving.until)?;
         }
     }
 
     /// Reads more of what was promised. The end of input is a lost client here: what it promised did not come.
-    fn read_more(&mut self, until: Instant) -> Result<(), Fault> {
+    fn read_content(&mut self, until: Instant) -> Result<(), Fault> {
         let patience = self.world.clock.instant() + self.core.data_timeout;
-        match self.input.fill(self.transport, until.min(patience))? {
+        match self.read_more(until.min(patience))? {
             0 => Err(Fault::Lost(ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
         }
@@ -229,7 +229,7 @@ impl Session<'_> {
         let mut left = octets;
         while left > 0 {
             if self.input.unread().is_empty()
-                && let Err(fault) = self.read_more(receiving.until)
+                && let Err(fault) = self.read_content(receiving.until)
             {
                 return Step::Fault(fault);
             }
@@ -258,7 +258,7 @@ impl Session<'_> {
         }
         while left > 0 {
             if self.input.unread().is_empty()
-                && let Err(fault) = self.read_more(until)
+                && let Err(fault) = self.read_content(until)
             {
                 return Step::Fault(fault);
             }
@@ -290,7 +290,7 @@ impl Session<'_> {
         let (step, receipt) = match judged {
             Ok((receipt, plugin)) => {
                 self.facts.accepted += 1;
-                let reply = replies::queued(&receipt.text, &self.facts.id);
+                let reply = replies::queued(&receipt, &self.facts.id);
                 self.report_message(&envelope, &message, &receipt, &plugin, &reply);
                 (go(reply, State::Greeted), Some(receipt))
             }

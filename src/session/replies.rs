@@ -2,7 +2,7 @@
 
 use super::Step;
 use super::state::State;
-use crate::hook::{Denial, Hook, Severity, Then};
+use crate::hook::{Denial, Hook, Receipt, Severity, Then};
 use crate::smtp::command::SyntaxError;
 use crate::smtp::reply::{Enhanced, Reply};
 
@@ -67,8 +67,12 @@ pub(super) fn chunk_ok(octets: u64) -> Reply {
     reply(250, (2, 0, 0), format!("{octets} octets received"))
 }
 
-pub(super) fn queued(text: &str, id: &str) -> Reply {
-    reply(250, (2, 0, 0), format!("{text} ({id})"))
+/// With the backend's own name for the message, where it tells one.
+pub(super) fn queued(receipt: &Receipt, id: &str) -> Reply {
+    match &receipt.id {
+        Some(name) => reply(250, (2, 0, 0), format!("{} as {name} ({id})", receipt.text)),
+        None => reply(250, (2, 0, 0), format!("{} ({id})", receipt.text)),
+    }
 }
 
 pub(super) fn bye(text: &str) -> Reply {

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -183,9 +184,41 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Sends `octets` again and again, with a pause between, until the server closes; gives back all that it said.
+    pub fn goes_on(&mut self, octets: &[u8], pause: Duration, limit: Duration) -> Vec<u8> {
+        let until = Instant::now() + limit;
+        let mut sender = self.stream.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while Instant::now() < until && sender.write_all(octets).is_ok() {
+                    std::thread::sleep(pause);
+                }
+            });
+            // What is sent after the server's last word is answered by a reset at some time, but not before that word.
+            while self.fill_or_reset(until) {}
+            let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        });
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Says that nothing more will be sent, and goes on listening.
     pub fn finish(&mut self) {
         self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    /// Whether the server has reset the connection, which may take its last words with it on their way.
+    pub fn was_reset(&self) -> bool {
+        self.stream.take_error().unwrap().is_some()
+    }
+
+    /// Goes away at once: what the server sends from now on is answered by a reset, and so is what was not read.
+    pub fn reset(self) {
+        let at_once = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        nix::sys::socket::setsockopt(&self.stream, nix::sys::socket::sockopt::Linger, &at_once)
+            .unwrap();
     }
 
     /// The conversation so far.
@@ -210,26 +243,38 @@ impl Client {
 
     /// Reads some; false at the end of the stream and at the limit.
     fn fill(&mut self, until: Instant) -> bool {
+        match self.read(until) {
+            Ok(count) => count > 0,
+            Err(error) => self.fail(&format!("cannot read: {error}")),
+        }
+    }
+
+    fn fill_or_reset(&mut self, until: Instant) -> bool {
+        self.read(until).is_ok_and(|count| count > 0)
+    }
+
+    /// Octets taken; 0 at the end of the stream and at the limit.
+    fn read(&mut self, until: Instant) -> std::io::Result<usize> {
         let mut octets = [0; 16384];
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                return Ok(0);
             }
             self.stream.set_read_timeout(Some(left)).unwrap();
             match self.stream.read(&mut octets) {
                 Ok(count) => {
                     self.buffer.extend_from_slice(&octets[..count]);
-                    return count > 0;
+                    return Ok(count);
                 }
                 // A read with a time limit is not taken up again by itself after a signal.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    return false;
+                    return Ok(0);
                 }
-                Err(error) => self.fail(&format!("cannot read: {error}")),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -247,6 +292,19 @@ impl Served {
     /// How it ends, within this time.
     pub fn end(&mut self, limit: Duration) -> End {
         play::wait(&mut self.child, limit)
+    }
+
+    /// Waits until it holds an open file without a name below `dir`: content has arrived there.
+    pub fn spools(&self, dir: &Path) {
+        let until = Instant::now() + PATIENCE;
+        let descriptors = format!("/proc/{}/fd", self.id());
+        let leads_there = |path: &Path| {
+            std::fs::read_link(path).is_ok_and(|to| to.starts_with(dir) && to.to_string_lossy().ends_with(" (deleted)"))
+        };
+        while !super::store::names(Path::new(&descriptors)).iter().any(|path| leads_there(path)) {
+            assert!(Instant::now() < until, "nothing is spooled in {}", dir.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Its process id.

@@ -25,6 +25,13 @@ pub fn binary() -> PathBuf {
     )
 }
 
+/// A program of the package's `[[example]]`s, which `cargo test` builds beside the one under test.
+pub fn example(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_postern")).with_file_name("examples").join(name);
+    assert!(program.is_file(), "{} is not there: cargo build --examples", program.display());
+    program
+}
+
 /// The repository's `tests` directory.
 pub fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")

@@ -19,11 +19,13 @@ pub fn session_ids(log: &str) -> Vec<String> {
     ids
 }
 
-/// `octets` with session ids as ID, dates as DATE, seconds since 1970 as TIME and process ids as PID.
+/// `octets` with session ids as ID, names of files in a maildir as NAME, dates as DATE, seconds since 1970 as TIME and process ids as PID.
 pub fn normal(octets: &[u8], log: &str) -> Vec<u8> {
-    static RULES: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
+    static RULES: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
         let date = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), {1,2}\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}";
         [
+            // A maildir's file: SECONDS.MmicrosecondsPpidQcount.HOST.
+            (Regex::new(r"\b1\d{9}\.M\d+P\d+Q\d+\.\S+").unwrap(), "NAME"),
             (Regex::new(date).unwrap(), "DATE"),
             (Regex::new(r"\b1\d{9}\b").unwrap(), "TIME"),
             (Regex::new(r"\b(qp|pid) \d+").unwrap(), "$1 PID"),
