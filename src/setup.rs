@@ -62,8 +62,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("parse_addr_withhelo", "no parameters after HELO"),
     ("badmailfromto", "senders to refuse for one recipient"),
     ("check_badmailfromto", "senders to refuse for one recipient"),
-    ("check_badmailfrom_patterns", "senders to refuse by pattern; badmailfrom takes patterns too"),
-    ("check_badrcptto_patterns", "recipients to refuse by pattern; badrcptto takes patterns too"),
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
