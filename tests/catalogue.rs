@@ -1,5 +1,6 @@
 //! Whether the catalogue is true: the sets of names that belong to a plugin are the same, what is shipped can be built, and no
 //! plugin reaches the outside but through its world.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
