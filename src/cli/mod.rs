@@ -1,6 +1,11 @@
 //! The command line: serving is the default, the rest is for people. One file per subcommand.
 
+mod check;
+mod conversation;
+mod plugins;
+mod print;
 mod serve;
+mod try_dialog;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,9 +21,19 @@ pub const WRONG: u8 = 100;
 /// Exit status: a passing trouble.
 pub const TROUBLE: u8 = 111;
 
-/// postern: an SMTP front door. Without a subcommand it serves one connection on descriptors 0 and 1.
+/// postern: an SMTP front door
+///
+/// Without a command it serves one connection on descriptors 0 and 1, as tcpserver, xinetd or
+/// systemd start it. The commands are for people: begin with `check`, then `try` a dialog.
 #[derive(Parser)]
-#[command(name = "postern", version, about, max_term_width = 100)]
+#[command(
+    name = "postern",
+    version,
+    verbatim_doc_comment,
+    disable_help_subcommand = true,
+    after_help = "Exit status: 0 done; 100 the configuration or the command line is wrong; 111 a passing trouble.\n\
+                  A client meets 421 for the last two, and the log says why."
+)]
 struct Arguments {
     #[command(flatten)]
     at: Where,
@@ -28,20 +43,26 @@ struct Arguments {
 
 /// Where the configuration is.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Configuration")]
 struct Where {
-    /// Configuration directory (else $POSTERN_CONFIG, $QPSMTPD_CONFIG, /etc/postern)
+    /// The directory (else $POSTERN_CONFIG, $QPSMTPD_CONFIG, /etc/postern)
     #[arg(long, value_name = "DIR", global = true)]
     config: Option<PathBuf>,
-    /// Directory of the plugins' TOML files (else plugins.d inside or beside the configuration directory)
+    /// Where the plugins' TOML files are (else plugins.d inside it, or beside it if it is named config)
     #[arg(long, value_name = "DIR", global = true)]
     plugins_dir: Option<PathBuf>,
-    /// Chain to use: the file plugins.NAME instead of plugins
+    /// The chain: the file plugins.NAME instead of plugins
     #[arg(long, value_name = "NAME", global = true)]
     chain: Option<String>,
 }
 
+/// What is for people.
 #[derive(Subcommand)]
-enum Task {}
+enum Task {
+    Try(try_dialog::Arguments),
+    Check(check::Arguments),
+    Plugins(plugins::Arguments),
+}
 
 impl Where {
     fn options(self) -> Options {
@@ -64,10 +85,13 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return serve::bad_arguments(&error),
     };
-    match arguments.command {
-        None => ExitCode::from(serve::serve(&arguments.at.options(), extra)),
-        Some(task) => match task {},
-    }
+    let options = arguments.at.options();
+    ExitCode::from(match arguments.command {
+        None => serve::serve(&options, extra),
+        Some(Task::Try(arguments)) => try_dialog::run(arguments, &options, extra),
+        Some(Task::Check(arguments)) => check::run(&arguments, &options, extra),
+        Some(Task::Plugins(arguments)) => plugins::run(&arguments, &options, extra),
+    })
 }
 
 /// What a launcher's line holds: nothing, or `--config DIR`, `--plugins-dir DIR`, `--chain NAME`, and nothing else.

@@ -5,6 +5,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
+
 use crate::smtp::escape::is_unsafe;
 
 /// Standard output, and whether to paint there.
@@ -44,8 +46,11 @@ impl Screen {
     }
 
     /// Writes an object as a line of JSON.
-    pub(super) fn json(&self, object: &serde_json::Value) {
-        self.line(object.to_string());
+    pub(super) fn json(&self, object: &impl Serialize) {
+        // Ours hold only what can be written: strings, numbers, lists.
+        if let Ok(text) = serde_json::to_string(object) {
+            self.line(text);
+        }
     }
 
     /// The text, painted.

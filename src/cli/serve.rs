@@ -2,18 +2,20 @@
 //!
 //! Whatever is wrong before the greeting answers 421 there, so that mail waits and does not bounce; the log says what.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use clap::Subcommand;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-use super::{TROUBLE, WRONG};
+use super::{TROUBLE, Task, WRONG};
 use crate::config::ConfigError;
 use crate::hook::{Chain, Entry, facts};
-use crate::launch::{self, Connection};
+use crate::launch::{self, Connection, Ends, Peer};
 use crate::log::{self, Level};
 use crate::session::{NoWitness, Session};
 use crate::setup::{self, Options, Setup};
@@ -55,8 +57,11 @@ pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    if launch::stderr_usable() && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        let _ = error.print();
+    // A launcher runs no subcommand, and gives us a socket and no terminal.
+    let command = std::env::args_os().skip(1).any(|word| Task::has_subcommand(&word.to_string_lossy()));
+    let person = command && launch::Standard.peer() == Peer::NoSocket;
+    if person || (launch::stderr_usable() && std::io::stdin().is_terminal()) {
+        super::print::trouble(error.to_string().trim_end());
         return ExitCode::from(WRONG);
     }
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
@@ -119,6 +124,11 @@ fn drop_root(user: Option<&str>) -> Result<(), String> {
         tracing::warn!("serving as root: let the launcher change the user, or name one in config/user");
         return Ok(());
     };
+    become_user(name)
+}
+
+/// Takes on an account's user, group and further groups for good.
+pub(super) fn become_user(name: &str) -> Result<(), String> {
     let failed = |what: &str, error: nix::errno::Errno| format!("user {name}: {what}: {error}");
     let account = User::from_name(name).map_err(|error| failed("look-up", error))?;
     let account = account.ok_or_else(|| format!("user {name}: there is no such account"))?;

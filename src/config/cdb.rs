@@ -165,15 +165,15 @@ fn halves(octets: &[u8]) -> (u32, u32) {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::process::{Command, Stdio};
 
-    type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
+    pub(crate) type Pairs<'a> = &'a [(&'a [u8], &'a [u8])];
 
     /// Writes a map as cdb.txt says, after no other program's example.
-    fn make(pairs: Pairs<'_>) -> Vec<u8> {
+    pub(crate) fn make(pairs: Pairs<'_>) -> Vec<u8> {
         let mut octets = vec![0; 2048];
         let mut tables: Vec<Vec<(u32, u32)>> = vec![Vec::new(); 256];
         let put = |octets: &mut Vec<u8>, a: u32, b: u32| {

@@ -44,6 +44,16 @@ impl ChainLine {
         }
     }
 
+    /// The line again, with one blank between words.
+    pub fn text(&self) -> String {
+        let mut text = self.label();
+        for argument in &self.arguments {
+            text.push(' ');
+            text.push_str(argument);
+        }
+        text
+    }
+
     /// Whether the arguments seem to hold a comment. They are arguments all the same; worth a warning.
     pub fn looks_commented(&self) -> bool {
         self.arguments.iter().any(|word| word.starts_with('#'))

@@ -161,11 +161,11 @@ impl Plugin for LogFile {
         match &self.target {
             Target::File(path) => {
                 let path = set_in(path);
-                self.to_file(path, &octets)
+                self.append(path, &octets)
             }
             Target::Command(words) => {
                 let words = words.iter().map(|word| set_in(word)).collect();
-                self.to_command(words, &octets)
+                self.give(words, &octets)
             }
         }
     }
@@ -199,7 +199,7 @@ impl LogFile {
         whole.into_bytes()
     }
 
-    fn to_file(&mut self, path: String, octets: &[u8]) -> Result<(), Trouble> {
+    fn append(&mut self, path: String, octets: &[u8]) -> Result<(), Trouble> {
         let trouble = |error: std::io::Error, path: &str| Trouble::new(format!("{path}: {error}"));
         let stays = |name: &String| self.options.nosplit || *name == path;
         if !matches!(&self.open, Open::File(name, _) if stays(name)) {
@@ -214,7 +214,7 @@ impl LogFile {
         Err(trouble)
     }
 
-    fn to_command(&mut self, words: Vec<String>, octets: &[u8]) -> Result<(), Trouble> {
+    fn give(&mut self, words: Vec<String>, octets: &[u8]) -> Result<(), Trouble> {
         if let Open::Broken(reason) = &self.open {
             return Err(Trouble::new(reason));
         }

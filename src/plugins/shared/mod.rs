@@ -1,0 +1,26 @@
+//! What several plugins have in common, and no plugin itself: lists of addresses and of networks.
+//!
+//! Both name file and line of what matched, for the evidence, and of what they cannot understand: such a line is an
+//! error, for a refusal or a permission that silently does not hold is worse.
+
+pub(super) mod address_list;
+pub(super) mod network;
+
+#[cfg(test)]
+pub(super) mod fixture;
+
+use std::path::Path;
+
+use crate::config::{Settings, same_name};
+
+/// A place as evidence names it: "badmailfrom line 3".
+pub(super) fn place(file: &Path, line: usize) -> String {
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    format!("{} line {line}", name.display())
+}
+
+/// Whether the plugin's line calls it by this name (an alias brings its own defaults), with or without an instance.
+pub(super) fn called(settings: &Settings, name: &str) -> bool {
+    let label = settings.plugin();
+    same_name(label.split_once(':').map_or(label, |(name, _)| name), name)
+}
