@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Core, Entry as ListEntry};
 use crate::hook::facts::{self, End, Listen};
-use crate::hook::{Chain, Outcome};
+use crate::hook::{Chain, Outcome, Then};
 use crate::record::Decision;
 use crate::smtp::command::Command;
 use crate::smtp::line::{LineSplitter, Split};
@@ -294,7 +294,7 @@ impl<'a> Session<'a> {
             match hook(&mut self.chain, &mut at) {
                 Outcome::Denied(refused) => {
                     let reply = self.refuse(&refused, "");
-                    if reply.code == 421 {
+                    if reply.code == 421 || refused.denial.then == Then::Disconnect {
                         return Step::Close(reply, Ended::Refused);
                     }
                     // RFC 5321 §3.1: after 554 we wait for QUIT, but not for long.
