@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Settings, same_name};
 use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Standard};
-use crate::log::{Line, Sink};
+use crate::log::{Level, Line, Sink};
 use crate::world::World;
 use crate::{plugins, queue};
 
@@ -305,6 +305,13 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
     }
     if let Some((observe, _)) = settings.take::<bool>("observe")? {
         standard.observe = observe;
+    }
+    // A logger's own matter. Any other plugin's decisions are in the record whatever their level.
+    if entry.kind != Kind::Logger
+        && let Some((level, origin)) = settings.take::<String>("loglevel")?
+        && let Err(fault) = level.trim_start_matches(['+', '-']).parse::<Level>()
+    {
+        return Err(origin.error(fault).of_plugin(settings.plugin()));
     }
     if let Some((on_error, _)) = settings.take::<OnError>("on_error")? {
         standard.on_error = on_error;

@@ -54,7 +54,7 @@ fn a_group_of_commands_is_answered_in_one_write() {
         [strace.as_os_str()].into_iter().chain(words.map(AsRef::as_ref)).chain([trace.as_os_str()]).collect();
     let (mut client, mut served) = Client::serve_under(&room, Log::File, &[], &under);
     client.expect(220);
-    client.command("EHLO client.example", 250);
+    let offers = client.command("EHLO client.example", 250).lines.len();
     client.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<x@here.example>\r\nRCPT TO:<y@far.example>\r\nNOOP\r\nDATA\r\n");
     for code in [250, 250, 550, 250, 354] {
         client.expect(code);
@@ -72,7 +72,7 @@ fn a_group_of_commands_is_answered_in_one_write() {
         .map(|line| line.matches(r"\r\n").count())
         .collect();
     // Lines in the greeting, in EHLO's reply, in the two groups'.
-    assert_eq!(said, [1, 10, 5, 5], "{trace}");
+    assert_eq!(said, [1, offers, 5, 5], "{trace}");
 }
 
 /// What is sent, and the codes that must come although more is expected from the client.

@@ -1,15 +1,19 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
+pub mod addsig;
 pub mod badmailfrom;
 pub mod badrcptto;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
+pub mod footer;
 pub mod headers;
+pub mod help;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
+pub mod quit_fortune;
 pub mod rcpt_ok;
 pub mod relay;
 mod shared;
@@ -18,21 +22,25 @@ use crate::hook::Entry;
 
 /// Every plugin, in the order of the catalogue.
 pub const ENTRIES: &[&Entry] = &[
+    &addsig::ENTRY,
     &badmailfrom::ENTRY,
     &badrcptto::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
+    &footer::ENTRY,
     &headers::ENTRY,
+    &help::ENTRY,
     &loadcheck::ENTRY,
-    &r#loop::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,
     &logging::file::ENTRY,
     &logging::journald::ENTRY,
     &logging::stderr::ENTRY,
     &logging::syslog::ENTRY,
+    &r#loop::ENTRY,
+    &quit_fortune::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
 ];

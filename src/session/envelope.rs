@@ -141,8 +141,12 @@ impl Session<'_> {
         }
         let domain = mailbox.domain().ascii();
         let same = |name: &str| Domain::parse(name).is_ok_and(|name| name.ascii() == domain);
+        if same(&self.facts.me) {
+            return true;
+        }
         // A list that cannot be read is rcpt_ok's trouble to tell; here it only makes nothing ours.
-        let listed = || self.world.config.list("rcpthosts").unwrap_or_default();
-        same(&self.facts.me) || listed().iter().any(|entry| same(&entry.text))
+        let config = &self.world.config;
+        let listed = self.own_domains.get_or_init(|| config.list("rcpthosts").unwrap_or_default());
+        listed.iter().any(|entry| same(&entry.text))
     }
 }

@@ -11,10 +11,10 @@ mod replies;
 mod report;
 mod state;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::time::{Duration, Instant};
 
-use crate::config::Core;
+use crate::config::{Core, Entry as ListEntry};
 use crate::hook::facts::{self, End, Listen};
 use crate::hook::{Chain, Outcome};
 use crate::record::Decision;
@@ -95,6 +95,8 @@ pub struct Session<'a> {
     decisions: Vec<Decision>,
     told: Vec<Decision>,
     size_max: Option<u64>,
+    /// rcpthosts, read when somebody first writes to a postmaster.
+    own_domains: OnceCell<Vec<ListEntry>>,
     errors: u32,
     commands: u32,
     begun: Instant,
@@ -125,6 +127,7 @@ impl<'a> Session<'a> {
             decisions: Vec::new(),
             told: Vec::new(),
             size_max,
+            own_domains: OnceCell::new(),
             errors: 0,
             commands: 0,
             begun,

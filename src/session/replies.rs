@@ -13,6 +13,8 @@ pub(super) fn codes(hook: Hook, denial: &Denial) -> (u16, Enhanced) {
         H::PreConnection | H::Connect => 554,
         H::Data | H::DataHeadersEnd | H::DataPostHeaders | H::DataPost | H::QueuePre | H::Queue => 554,
         H::UnrecognizedCommand => 500,
+        // RFC 5321 §4.3.2 knows no 550 for HELP.
+        H::Help => 502,
         H::Auth | H::AuthPlain | H::AuthLogin | H::AuthCramMd5 => 535,
         _ => 550,
     };
@@ -183,6 +185,7 @@ mod tests {
             (Hook::DataPost, hard.clone(), 554, Enhanced(5, 7, 1)),
             (Hook::Queue, soft.clone(), 451, Enhanced(4, 3, 0)),
             (Hook::UnrecognizedCommand, hard.clone(), 500, Enhanced(5, 5, 2)),
+            (Hook::Help, hard.clone().code(5, 1), 502, Enhanced(5, 5, 1)),
             (Hook::Mail, hard.code(1, 8), 550, Enhanced(5, 1, 8)),
         ];
         for (hook, denial, code, enhanced) in rows {

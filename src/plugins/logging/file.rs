@@ -51,7 +51,7 @@ pub static ENTRY: Entry =
 /// How long a command may read nothing, and how long it may take to finish.
 const COMMAND_PACE: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     loglevel: Level,
@@ -161,11 +161,11 @@ impl Plugin for LogFile {
         match &self.target {
             Target::File(path) => {
                 let path = set_in(path);
-                self.to_file(path, &octets)
+                self.append(path, &octets)
             }
             Target::Command(words) => {
                 let words = words.iter().map(|word| set_in(word)).collect();
-                self.to_command(words, &octets)
+                self.give(words, &octets)
             }
         }
     }
@@ -199,7 +199,7 @@ impl LogFile {
         whole.into_bytes()
     }
 
-    fn to_file(&mut self, path: String, octets: &[u8]) -> Result<(), Trouble> {
+    fn append(&mut self, path: String, octets: &[u8]) -> Result<(), Trouble> {
         let trouble = |error: std::io::Error, path: &str| Trouble::new(format!("{path}: {error}"));
         let stays = |name: &String| self.options.nosplit || *name == path;
         if !matches!(&self.open, Open::File(name, _) if stays(name)) {
@@ -214,7 +214,7 @@ impl LogFile {
         Err(trouble)
     }
 
-    fn to_command(&mut self, words: Vec<String>, octets: &[u8]) -> Result<(), Trouble> {
+    fn give(&mut self, words: Vec<String>, octets: &[u8]) -> Result<(), Trouble> {
         if let Open::Broken(reason) = &self.open {
             return Err(Trouble::new(reason));
         }
@@ -294,6 +294,7 @@ fn not_a_program(path: &Path) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::record;
@@ -490,5 +491,11 @@ mod tests {
         assert!(failed > 50, "{failed}");
         drop(plugin);
         assert!(world.clock.instant() - begun < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/file").read().unwrap();
+        assert_eq!(Options { path: String::new(), ..shipped }, Options::default());
     }
 }

@@ -12,15 +12,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::{ConfigError, Settings};
 use crate::hook::{Entry, Hook, Kind, Plugin};
 use crate::world::{Datagram, World};
 
+/// How a plugin is built.
+type Build = fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>;
+
 /// An entry of the catalogue for a logger.
-const fn logger(
-    name: &'static str,
-    source: &'static str,
-    build: fn(crate::config::Settings, &World) -> Result<Box<dyn Plugin>, crate::config::ConfigError>,
-) -> Entry {
+const fn logger(name: &'static str, source: &'static str, build: Build) -> Entry {
     Entry { kind: Kind::Logger, ..Entry::plugin(name, &[Hook::Logging], source, build) }
 }
 
