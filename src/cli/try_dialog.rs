@@ -138,9 +138,19 @@ fn play(arguments: &Arguments, dialog: &[u8], setup: &Setup, world: World, chain
         remote_host: arguments.remote_host.as_deref(),
         config: setup.dir.path(),
     };
-    let lines = setup.lines.iter().map(|line| (setup.origin(line), line.text())).collect();
-    let mut conversation =
-        Conversation::begin(Screen::new(), arguments.json, arguments.verbose, script.exchanges(), lines, &opening);
+    let lines = setup
+        .lines
+        .iter()
+        .map(|line| (setup.origin(line), line.text()))
+        .collect();
+    let mut conversation = Conversation::begin(
+        Screen::new(),
+        arguments.json,
+        arguments.verbose,
+        script.exchanges(),
+        lines,
+        &opening,
+    );
     let begun = world.clock.instant();
     let clock = Rc::clone(&world.clock);
     let facts = facts::Session::new(id.clone(), setup.core.me.clone(), connection);
