@@ -21,7 +21,7 @@ const ROLE: &str = "POSTERN_TEST_ROLE";
 
 /// The real outside, with a configuration directory that nobody asks.
 fn world() -> World {
-    let nothing = ConfigDir::open_with(Path::new("/"), None).unwrap();
+    let nothing = ConfigDir::open_with(Path::new("/"), None).expect("there is a root");
     World::real(Rc::new(nothing))
 }
 

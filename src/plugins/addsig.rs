@@ -25,23 +25,18 @@
 //! The list and the texts are read when the first message is there. One that cannot be read is this plugin's error: the client is
 //! deferred, unless the line says `on_error decline`.
 
-use std::io::Read;
-
 use serde::Deserialize;
 
-use crate::config::{self, ConfigError, Settings};
-use crate::hook::{Answer, Change, Content, Entry, Hook, Plugin, Ruling, Trouble};
-use crate::mail::{Edit, EditError};
+use super::shared::text::{Text, faults, texts};
+use crate::config::{ConfigError, Settings};
+use crate::hook::{Answer, Content, Entry, Hook, Plugin, Ruling};
 use crate::smtp::address::Domain;
 use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry::plugin("addsig", &[Hook::DataPost], include_str!("addsig.rs"), build);
 
-/// Octets of a text.
-const TEXT_OCTETS_MAX: u64 = 16 * 1024;
-
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     relaying_only: bool,
@@ -95,132 +90,12 @@ fn covers(pattern: &str, domain: &str) -> bool {
     pattern == "*" || pattern == domain || (pattern.starts_with('.') && domain.ends_with(pattern))
 }
 
-/// A text file that a line of a list names.
-pub(super) struct Text {
-    file: String,
-    /// "addsig line 3".
-    origin: String,
-}
-
-impl Text {
-    /// Asks for the text to be appended, or says why it cannot be.
-    pub(super) fn append_to(&self, at: &Content<'_>, world: &World) -> Answer {
-        let text = self.read(world)?;
-        let named = format!("{}: {}", self.origin, self.file);
-        match at.message.takes_text(&text) {
-            Ok(()) => {
-                Ok(Ruling::decline().change(Change::Edit(Edit::AppendText(text))).because(format!("{named} appended")))
-            }
-            // The text itself is at fault.
-            Err(error @ EditError::Value { .. }) => Err(Trouble::new(format!("{named}: {error}"))),
-            Err(reason) => Ok(Ruling::skip(format!("{named}: {reason}"))),
-        }
-    }
-
-    fn read(&self, world: &World) -> Result<String, Trouble> {
-        let trouble = |what: &str| Trouble::new(format!("{}: {}: {what}", self.origin, self.file));
-        let path = world.config.resolve(&self.file)?;
-        let file = std::fs::File::open(path).map_err(|error| trouble(&error.to_string()))?;
-        let mut octets = Vec::new();
-        file.take(TEXT_OCTETS_MAX + 1).read_to_end(&mut octets).map_err(|error| trouble(&error.to_string()))?;
-        if octets.len() as u64 > TEXT_OCTETS_MAX {
-            return Err(trouble(&format!("over {TEXT_OCTETS_MAX} octets")));
-        }
-        String::from_utf8(octets).map_err(|_| trouble("not UTF-8"))
-    }
-}
-
-/// The lines of a list: a word that says whom it is for, and the text's file. A line that cannot be understood is an error.
-pub(super) fn texts<K>(
-    world: &World,
-    list: &str,
-    key: impl Fn(&str) -> Result<K, String>,
-) -> Result<Vec<(K, Text)>, ConfigError> {
-    world.config.list(list)?.iter().map(|entry| text_line(entry, list, &key)).collect()
-}
-
-fn text_line<K>(
-    entry: &config::Entry,
-    list: &str,
-    key: impl Fn(&str) -> Result<K, String>,
-) -> Result<(K, Text), ConfigError> {
-    let Some((word, file)) = entry.text.split_once(char::is_whitespace) else {
-        return Err(entry.error(format!("{:?} names no file", entry.text)));
-    };
-    let key = key(word).map_err(|fault| entry.error(fault))?;
-    Ok((key, Text { file: file.trim().to_owned(), origin: format!("{list} line {}", entry.line) }))
-}
-
-/// For `check`: what is wrong with a list and the texts that it names, each line by itself.
-pub(super) fn faults<K>(world: &World, list: &str, key: impl Fn(&str) -> Result<K, String>) -> Vec<String> {
-    let entries = match world.config.list(list) {
-        Ok(entries) if entries.is_empty() => {
-            return vec![format!("{list}: there is no such list, or it is empty: no text is ever appended")];
-        }
-        Ok(entries) => entries,
-        Err(error) => return vec![error.to_string()],
-    };
-    let fault = |entry| match text_line(entry, list, &key) {
-        Ok((_, text)) => text.read(world).err().map(|trouble| trouble.0),
-        Err(error) => Some(error.to_string()),
-    };
-    entries.iter().filter_map(fault).collect()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(super) mod tests {
+mod tests {
+    use super::super::shared::fixture;
+    use super::super::shared::text::tests::play;
     use super::*;
-    use crate::config::Origin;
-    use crate::config::testing::Scratch;
-    use crate::hook::facts::Session;
-    use crate::hook::{Verdict, facts::Facts};
-    use crate::launch::{Connection, Launcher};
-    use crate::mail::{Envelope, LineEnds, Message, Recipient, Spool, SpoolPlace, Transaction};
-    use crate::smtp::address::{ForwardPath, ReversePath};
-    use std::net::IpAddr;
-    use std::path::Path;
-    use std::rc::Rc;
-
-    /// What a text plugin makes of a message from this sender and client: the record's words, and the message.
-    pub(in super::super) fn play(
-        entry: &Entry,
-        line: &str,
-        files: &[(&str, &str)],
-        client: Option<IpAddr>,
-        sender: &str,
-        content: &str,
-    ) -> Result<(String, String), String> {
-        let (world, _scratch) = world(files);
-        let mut words = line.split_ascii_whitespace().map(str::to_owned);
-        let name = words.next().unwrap();
-        let settings = Settings::new(&name, Origin::new(Path::new("config/plugins"), 1), words.collect(), None);
-        let mut plugin = (entry.build)(settings, &world).map_err(|error| error.to_string())?;
-        let mut connection = Connection::unknown(Launcher::Pipe);
-        connection.remote_ip = client;
-        let mut session = Session::new("abc".into(), "mx.example".into(), connection);
-        let mut transaction = Transaction::new(ReversePath::parse(sender).unwrap(), Default::default());
-        transaction
-            .recipients
-            .push(Recipient::new(ForwardPath::parse("<x@here.example>").unwrap(), Default::default()));
-        let envelope = Envelope::try_from(transaction).ok().unwrap();
-        let mut spool = Spool::new(SpoolPlace { threshold: 1 << 20, dir: "/nonexistent".into() });
-        spool.write(content.as_bytes()).unwrap();
-        let mut message = Message::new(spool, 1 << 16);
-        let mut at = Content { session: &mut session, envelope: &envelope, message: &mut message };
-        let ruling = plugin.data_post(&at).map_err(|trouble| trouble.0)?;
-        assert!(matches!(ruling.verdict, Verdict::Decline | Verdict::Skip));
-        at.apply(ruling.changes).unwrap();
-        let mut octets = Vec::new();
-        message.write_to(&mut octets, LineEnds::Lf).unwrap();
-        Ok((ruling.evidence.join("; "), String::from_utf8(octets).unwrap()))
-    }
-
-    /// A made-up outside with these files of configuration.
-    pub(in super::super) fn world(files: &[(&str, &str)]) -> (World, Scratch) {
-        let scratch = Scratch::new(files);
-        (World::fake(Rc::new(scratch.open())), scratch)
-    }
 
     const FILES: &[(&str, &str)] = &[
         (
@@ -279,7 +154,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_cannot_be_read_is_an_error_that_names_the_line() {
-        let long = "x".repeat(TEXT_OCTETS_MAX as usize + 1);
+        let long = "x".repeat(16_385);
         let rows: [(&[(&str, &str)], &str); 7] = [
             (&[("addsig", "here.example\n")], "names no file"),
             (&[("addsig", "# c\n..x t\n")], "addsig line 2"),
@@ -299,9 +174,14 @@ pub(super) mod tests {
     #[test]
     fn check_names_each_faulty_line() {
         let files = [("addsig", "* t\nhere.example none\nx\n"), ("t", "text")];
-        let found = faults(&world(&files).0, "addsig", pattern);
+        let found = faults(&fixture::world(&files).0, "addsig", pattern);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(faults(&world(FILES).0, "addsig", pattern).is_empty());
-        assert!(faults(&world(&[]).0, "addsig", pattern)[0].contains("no text is ever appended"));
+        assert!(faults(&fixture::world(FILES).0, "addsig", pattern).is_empty());
+        assert!(faults(&fixture::world(&[]).0, "addsig", pattern)[0].contains("no text is ever appended"));
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        assert_eq!(fixture::shipped("addsig").read::<Options>().unwrap(), Options::default());
     }
 }

@@ -10,8 +10,8 @@
 //! 192.0.2.77        texts/guest.txt
 //! ```
 //! (Here the third line never counts: 192.0.2.77 belongs to the first.) A network is an address and its length in bits, both
-//! families; an address alone is itself. `0.0.0.0/0` and `::/0` are everybody. A session without a client's address, from a pipe,
-//! gets no footer.
+//! families; an address alone is itself; the beginnings that `relayclients` knows (`192.0.2.`) will do, too. `0.0.0.0/0` and `::/0`
+//! are everybody. A session without a client's address, from a pipe, gets no footer.
 //!
 //! The texts, and which messages can take one, are as in `addsig`, where the manual says it: plain, neither encoded nor signed;
 //! other mail is left as it is, and the record says why. With both plugins in the chain both texts are appended, in that order.
@@ -19,11 +19,10 @@
 //! The list and the texts are read when the first message is there. One that cannot be read is this plugin's error: the client is
 //! deferred, unless the line says `on_error decline`. No arguments.
 
-use std::net::IpAddr;
-
 use serde::Deserialize;
 
-use super::addsig::{Text, faults, texts};
+use super::shared::network::Network;
+use super::shared::text::{Text, faults, texts};
 use crate::config::{ConfigError, Settings};
 use crate::hook::{Answer, Content, Entry, Hook, Plugin, Ruling};
 use crate::world::World;
@@ -65,80 +64,12 @@ impl Plugin for Footer {
     }
 }
 
-/// Addresses that agree in their first bits.
-#[derive(Debug, PartialEq)]
-struct Network {
-    address: IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    fn parse(word: &str) -> Result<Self, String> {
-        let wrong = || format!("{word:?} is neither an address nor a network: write 192.0.2.0/24 or 2001:db8::/32");
-        let (address, bits) = word.split_once('/').map_or((word, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            None => bits_max,
-            // `parse` alone would take a sign.
-            Some(bits) if bits.bytes().all(|octet| octet.is_ascii_digit()) => bits.parse().map_err(|_| wrong())?,
-            Some(_) => return Err(wrong()),
-        };
-        if bits > bits_max {
-            return Err(wrong());
-        }
-        Ok(Self { address, bits })
-    }
-
-    fn contains(&self, client: IpAddr) -> bool {
-        match (self.address, client) {
-            (IpAddr::V4(own), IpAddr::V4(client)) => {
-                (own.to_bits() ^ client.to_bits()).checked_shr(32 - self.bits).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(client)) => {
-                (own.to_bits() ^ client.to_bits()).checked_shr(128 - self.bits).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::addsig::tests::{play, world};
+    use super::super::shared::fixture;
+    use super::super::shared::text::tests::play;
     use super::*;
-
-    #[test]
-    fn a_network_has_its_first_and_last_address_and_none_beyond() {
-        let rows = [
-            ("0.0.0.0/0", "255.255.255.255", true),
-            ("0.0.0.0/0", "::", false),
-            ("::/0", "2001:db8::1", true),
-            ("::/0", "192.0.2.1", false),
-            ("192.0.2.0/24", "192.0.2.0", true),
-            ("192.0.2.0/24", "192.0.2.255", true),
-            ("192.0.2.9/24", "192.0.2.1", true),
-            ("192.0.2.0/24", "192.0.3.0", false),
-            ("192.0.2.0/24", "192.0.1.255", false),
-            ("192.0.2.7", "192.0.2.7", true),
-            ("192.0.2.7", "192.0.2.6", false),
-            ("192.0.2.6/31", "192.0.2.7", true),
-            ("2001:db8::/32", "2001:db8:ffff::1", true),
-            ("2001:db8::/32", "2001:db9::", false),
-            ("2001:db8::1/128", "2001:db8::1", true),
-            ("2001:db8::1", "2001:db8::2", false),
-        ];
-        for (network, client, inside) in rows {
-            let found = Network::parse(network).unwrap().contains(client.parse().unwrap());
-            assert_eq!(found, inside, "{client} in {network}");
-        }
-        for word in
-            ["", "/", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+8", "192.0.2.", "::/129", "::/x", "here.example", "*"]
-        {
-            assert!(Network::parse(word).is_err(), "{word}");
-        }
-    }
 
     const FILES: &[(&str, &str)] = &[
         ("footer", "192.0.2.0/24 t/four\n2001:db8::/32\tt/six\n192.0.2.77 t/never\n"),
@@ -155,7 +86,6 @@ mod tests {
             (None, "no client address", "\ntext\n"),
         ];
         for (client, evidence, message) in rows {
-            let client = client.map(|client| client.parse().unwrap());
             let played = play(&ENTRY, "footer", FILES, client, "<>", "\r\ntext\r\n").unwrap();
             assert_eq!(played, (evidence.to_owned(), message.to_owned()), "{client:?}");
         }
@@ -163,11 +93,11 @@ mod tests {
 
     #[test]
     fn a_faulty_line_is_named() {
-        let client = Some("192.0.2.1".parse().unwrap());
-        let files = [("footer", "# c\n192.0.2. t\n")];
+        let client = Some("192.0.2.1");
+        let files = [("footer", "# c\n192.0.2.0/33 t\n")];
         let said = play(&ENTRY, "footer", &files, client, "<>", "\r\ntext\r\n").unwrap_err();
         assert!(said.contains("footer line 2") && said.contains("192.0.2.0/24"), "{said}");
-        assert_eq!(faults(&world(FILES).0, "footer", Network::parse).len(), 1, "t/never is not there");
+        assert_eq!(faults(&fixture::world(FILES).0, "footer", Network::parse).len(), 1, "t/never is not there");
         assert!(play(&ENTRY, "footer 1", FILES, client, "<>", "").is_err());
     }
 }

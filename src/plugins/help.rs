@@ -7,7 +7,7 @@
 //! - `help_dir`: a directory of texts, one file a command, named as it in lower case: `HELP Mail` tells the file `mail`. With no
 //!   argument at all it is `help`.
 //! - `COMMAND FILE`: the text for one command; it wins over `help_dir`. A FILE without a slash stands in `help`. In
-//!   `plugins.d/help.toml` these are the table `[commands]`.
+//!   `plugins.d/help.toml` these are the table `commands`.
 //! - `not_implemented`: 1 answers `502 Not implemented.` to all of it (0).
 //!
 //! Relative paths start at the configuration directory. `HELP` alone gets `214 Try 'HELP COMMAND' for getting help on COMMAND`,
@@ -40,7 +40,7 @@ const FILES_MAX: usize = 1000;
 /// Octets of a command's name; those of RFC 5321 have four.
 const NAME_OCTETS_MAX: usize = 32;
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     not_implemented: bool,
@@ -160,7 +160,7 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::addsig::tests::world;
+    use super::super::shared::fixture::{self, world};
     use super::*;
     use crate::config::{Origin, PluginFile};
     use crate::hook::Verdict;
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_clients_word_is_looked_up_and_never_a_path() {
-        let (world, scratch) = world(FILES);
+        let (world, dir) = world(FILES);
         let mut plugin = plugin("", "", &world).unwrap();
         let rows = [
             ("", "Try 'HELP COMMAND' for getting help on COMMAND"),
@@ -219,13 +219,13 @@ mod tests {
             assert_eq!(help(&mut *plugin, argument), text, "{argument}");
         }
         // Names are those of the moment when the first client asked.
-        scratch.write("help/ehlo", b"new");
+        std::fs::write(dir.path().join("help/ehlo"), "new").unwrap();
         assert_eq!(help(&mut *plugin, "ehlo"), "No help available for SMTP command: ehlo");
     }
 
     #[test]
     fn the_line_names_files_as_in_qpsmtpd() {
-        let (world, _scratch) = world(FILES);
+        let (world, _dir) = world(FILES);
         let rows = [
             ("help_dir own", "", "rset", "from own"),
             ("help_dir own", "", "mail", "No help available for SMTP command: mail"),
@@ -244,8 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("help").read().unwrap();
+        assert_eq!(shipped.help_dir.as_deref(), Some("help"));
+        assert_eq!(Options { help_dir: None, commands: BTreeMap::new(), ..shipped }, Options::default());
+    }
+
+    #[test]
     fn a_faulty_line_is_named_and_check_reads_every_text() {
-        let (world, _scratch) = world(FILES);
+        let (world, _dir) = world(FILES);
         for (line, fault) in [
             ("mail", "has no file"),
             ("a-b x", "no name"),

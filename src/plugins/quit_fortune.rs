@@ -43,7 +43,7 @@ const LINE_OCTETS_MAX: usize = 400;
 /// Seconds that may be configured.
 const TIMEOUT_S_MAX: u64 = 20;
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     path: String,
@@ -127,7 +127,7 @@ impl QuitFortune {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::addsig::tests::world;
+    use super::super::shared::fixture::{self, world};
     use super::*;
     use crate::config::Origin;
     use crate::hook::Verdict;
@@ -171,7 +171,7 @@ mod tests {
             (long.as_bytes(), &format!("mx.example closing connection.\n  / {}...", "x".repeat(LINE_OCTETS_MAX - 3))),
         ];
         for (output, text) in rows {
-            let (mut world, _scratch) = world(&[]);
+            let (mut world, _dir) = world(&[]);
             let process = Rc::new(FakeProcess::default().answer(says(output)));
             world.process = Rc::clone(&process) as Rc<dyn crate::world::Process>;
             assert_eq!(quit(&mut *plugin("", &world).unwrap(), None).unwrap(), text);
@@ -185,7 +185,7 @@ mod tests {
         for (line, extended, told) in
             [("", Some(true), false), ("", Some(false), true), ("", None, true), ("all 1", Some(true), true)]
         {
-            let (mut world, _scratch) = world(&[]);
+            let (mut world, _dir) = world(&[]);
             world.process = Rc::new(FakeProcess::default().answer(says(b"x")));
             assert_eq!(quit(&mut *plugin(line, &world).unwrap(), extended).is_ok(), told, "{line} {extended:?}");
         }
@@ -201,7 +201,7 @@ mod tests {
             (says(b" \n\n"), "it said nothing"),
         ];
         for (canned, reason) in rows {
-            let (mut world, _scratch) = world(&[]);
+            let (mut world, _dir) = world(&[]);
             world.process = Rc::new(FakeProcess::default().answer(canned));
             let said = quit(&mut *plugin("", &world).unwrap(), None).unwrap_err();
             assert!(said.starts_with("no fortune: /usr/games/fortune: ") && said.contains(reason), "{said}");
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_program_that_never_ends_is_stopped_in_time() {
-        let (mut world, _scratch) = world(&[]);
+        let (mut world, _dir) = world(&[]);
         world.process = Rc::new(RealProcess::new(world.deadline.clone()));
         world.clock = Rc::new(RealClock::new(world.deadline.clone()));
         let mut fortune = plugin("path /usr/bin/tail arguments -f,/dev/null timeout 1", &world).unwrap();
@@ -223,18 +223,23 @@ mod tests {
 
     #[test]
     fn check_says_that_the_program_is_missing() {
-        let (world, scratch) = world(&[("fortune", "#!/bin/sh\n")]);
+        let (world, dir) = world(&[("fortune", "#!/bin/sh\n")]);
         let check = |line| plugin(line, &world).unwrap().check();
         assert!(check("path none")[0].contains("install fortune"));
         assert_eq!(check("path fortune"), ["fortune: this is no program"]);
         let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(scratch.path().join("fortune"), mode).unwrap();
+        std::fs::set_permissions(dir.path().join("fortune"), mode).unwrap();
         assert!(check("path fortune").is_empty());
     }
 
     #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        assert_eq!(fixture::shipped("quit_fortune").read::<Options>().unwrap(), Options::default());
+    }
+
+    #[test]
     fn a_faulty_line_is_named() {
-        let (world, _scratch) = world(&[]);
+        let (world, _dir) = world(&[]);
         for (line, fault) in [
             ("timeout 0", "timeout"),
             ("timeout 21", "timeout"),

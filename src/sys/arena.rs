@@ -105,7 +105,7 @@ mod tests {
             let layout = Layout::from_size_align(size, align).unwrap();
             // SAFETY: non-zero sizes; each is freed once with its layout.
             let piece = unsafe { arena.alloc(layout) };
-            assert!(!piece.is_null() && piece as usize % align == 0);
+            assert!(!piece.is_null() && (piece as usize).is_multiple_of(align));
             unsafe { ptr::write_bytes(piece, round as u8, size) };
             pieces.push((piece, layout, round as u8));
         }

@@ -39,7 +39,7 @@ const OCTETS_MAX: usize = 256 * 1024;
 /// Characters of a prefix.
 const PREFIX_MAX: usize = 8;
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     accept: Level,
@@ -53,7 +53,7 @@ impl Default for Options {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 struct Prefix(String);
 
@@ -183,6 +183,7 @@ impl Drop for Adaptive {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::record;
@@ -267,5 +268,11 @@ mod tests {
         for (line, level) in rows {
             assert_eq!(trial::build(&ENTRY, line, "", &world).ok().map(|plugin| plugin.loglevel()), level, "{line}");
         }
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/adaptive").read().unwrap();
+        assert_eq!(shipped, Options::default());
     }
 }

@@ -16,7 +16,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = super::logger("logging/devnull", include_str!("devnull.rs"), build);
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     /// Accepted, and without effect.
@@ -40,6 +40,7 @@ impl Plugin for Devnull {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::log::Line;
@@ -53,5 +54,11 @@ mod tests {
             assert!(taken.is_ok_and(|taken| taken), "{line}");
         }
         assert!(trial::build(&ENTRY, "logging/devnull x", "", &world).is_err());
+    }
+
+    #[test]
+    fn the_shipped_settings_can_be_read() {
+        let shipped: Options = fixture::shipped("logging/devnull").read().unwrap();
+        assert_eq!(shipped.loglevel, Some(Level::Warning));
     }
 }

@@ -51,7 +51,7 @@ pub static ENTRY: Entry =
 /// How long a command may read nothing, and how long it may take to finish.
 const COMMAND_PACE: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     loglevel: Level,
@@ -294,6 +294,7 @@ fn not_a_program(path: &Path) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::record;
@@ -490,5 +491,11 @@ mod tests {
         assert!(failed > 50, "{failed}");
         drop(plugin);
         assert!(world.clock.instant() - begun < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/file").read().unwrap();
+        assert_eq!(Options { path: String::new(), ..shipped }, Options::default());
     }
 }

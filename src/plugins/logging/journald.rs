@@ -35,7 +35,7 @@ const VALUE_OCTETS_MAX: usize = 1500;
 /// Octets of one datagram. The socket takes some 200,000.
 const DATAGRAM_OCTETS_MAX: usize = 64 * 1024;
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     loglevel: Level,
@@ -112,6 +112,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &str) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::record;
@@ -165,5 +166,11 @@ mod tests {
         let octets = socket.recv(&mut buffer).unwrap();
         let sent = String::from_utf8_lossy(&buffer[..octets]).into_owned();
         assert_eq!(sent, "MESSAGE=text\nPRIORITY=3\nSYSLOG_FACILITY=2\nSYSLOG_IDENTIFIER=mx\n");
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/journald").read().unwrap();
+        assert_eq!(shipped, Options::default());
     }
 }

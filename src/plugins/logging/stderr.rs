@@ -28,7 +28,7 @@ use crate::world::World;
 pub static ENTRY: Entry =
     Entry { aliases: &["logging/warn"], ..super::logger("logging/stderr", include_str!("stderr.rs"), build) };
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     loglevel: Level,
@@ -70,6 +70,7 @@ impl Plugin for Stderr {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
 
@@ -108,5 +109,11 @@ mod tests {
             plugin.logging(&line).unwrap();
         }
         assert!(plugin.logging(&Line::text(Level::Error, "other")).is_err(), "what cannot be written falls back");
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/stderr").read().unwrap();
+        assert_eq!(shipped, Options::default());
     }
 }

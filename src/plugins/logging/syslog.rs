@@ -40,7 +40,7 @@ const FACILITIES: [&str; 24] = [
     "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     loglevel: Level,
@@ -64,7 +64,7 @@ impl Default for Options {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 struct Ident(String);
 
@@ -81,7 +81,7 @@ impl TryFrom<String> for Ident {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
 struct Facility(u8);
 
@@ -133,6 +133,7 @@ impl Plugin for Syslog {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::shared::fixture;
     use super::super::trial;
     use super::*;
     use crate::world::{Address, FakeNet};
@@ -195,5 +196,11 @@ mod tests {
             let said = trial::build(&ENTRY, line, "", &world).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(said.contains(fault), "{line}: {said}");
         }
+    }
+
+    #[test]
+    fn the_shipped_settings_are_the_defaults() {
+        let shipped: Options = fixture::shipped("logging/syslog").read().unwrap();
+        assert_eq!(Options { priority: None, ..shipped }, Options::default());
     }
 }

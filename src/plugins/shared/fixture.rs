@@ -14,7 +14,9 @@ use crate::world::World;
 pub(in super::super) fn world(files: &[(&str, &str)]) -> (World, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        std::fs::write(dir.path().join(name), text).unwrap();
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     let config = ConfigDir::open_with(dir.path(), None).unwrap();
     (World::fake(Rc::new(config)), dir)

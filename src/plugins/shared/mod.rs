@@ -1,10 +1,11 @@
-//! What several plugins have in common, and no plugin itself: lists of addresses and of networks.
+//! What several plugins have in common, and no plugin itself: lists of addresses, of networks and of texts.
 //!
-//! Both name file and line of what matched, for the evidence, and of what they cannot understand: such a line is an
+//! All name file and line of what matched, for the evidence, and of what they cannot understand: such a line is an
 //! error, for a refusal or a permission that silently does not hold is worse.
 
 pub(super) mod address_list;
 pub(super) mod network;
+pub(super) mod text;
 
 #[cfg(test)]
 pub(super) mod fixture;
