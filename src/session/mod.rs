@@ -139,14 +139,15 @@ impl<'a> Session<'a> {
     /// Serves it to its end.
     pub fn serve(mut self) -> Ended {
         let ended = self.converse();
-        self.reset_transaction();
-        self.chain.disconnect(&End { session: &self.facts });
-        self.collect_decisions();
-        self.report_connection(ended);
         // After QUIT nothing more comes (RFC 5321 §4.1.1.10); whoever is hung up on may still be sending.
         let quiet = matches!(ended, Ended::EndOfInput | Ended::Lost)
             || (ended == Ended::Quit && self.input.unread().is_empty());
+        self.report_connection(ended);
+        // The client has heard our last word: it does not wait for plugins, nor hear of what happens in them.
         self.transport.close(!quiet);
+        self.reset_transaction();
+        self.chain.disconnect(&End { session: &self.facts });
+        self.collect_decisions();
         ended
     }
 

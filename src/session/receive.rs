@@ -326,6 +326,7 @@ impl Session<'_> {
             return step;
         }
         let Step::Go(reply, state) = step else { return step };
+        self.errors += u32::from(reply.code >= 500);
         self.say("", &reply);
         let sent = self.flush();
         self.chain.queue_post(&Queued { session: &self.facts, envelope, receipt });
