@@ -162,7 +162,8 @@ fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     };
     let setup = setup::read(&options, &[]).map_err(texts)?;
     let world = World::real(Rc::clone(&setup.dir));
-    setup.build(&world).map(|_| ()).map_err(texts)
+    let faults = setup.build(&world).faults;
+    if faults.is_empty() { Ok(()) } else { Err(texts(faults)) }
 }
 
 /// The key of a line that holds one, commented out: `#hops_max = 100`.
