@@ -126,7 +126,7 @@ impl Chain {
         let until = if hook == Hook::Queue { None } else { self.content_until };
         for index in 0..self.links.len() {
             let link = &mut self.links[index];
-            if !link.wants(hook) {
+            if !link.has(hook) {
                 continue;
             }
             let mut entry = Decision::new(hook.name(), &link.name, &link.origin);

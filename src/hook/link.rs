@@ -55,14 +55,20 @@ pub struct Link {
     pub standard: Standard,
     /// The plugin.
     pub plugin: Box<dyn Plugin>,
-    /// It panicked: not asked again in this session.
+    /// It panicked: not asked again in this session, and whatever it would be asked is trouble. It cannot be known what it would
+    /// have said, and a client must not get past it by making it panic first.
     pub broken: bool,
 }
 
 impl Link {
-    /// Whether it is asked at this hook.
+    /// Whether its word counts at this hook.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.hooks.contains(hook)
+    }
+
+    /// Whether it is told what happens at this hook.
     pub fn wants(&self, hook: Hook) -> bool {
-        self.hooks.contains(hook) && !self.broken
+        self.has(hook) && !self.broken
     }
 
     /// Asks the plugin, within its budget and never past `until`. A panic is trouble like any other, but its last.
@@ -72,6 +78,9 @@ impl Link {
         until: Option<Instant>,
         question: impl FnOnce(&mut dyn Plugin) -> Answer,
     ) -> Answer {
+        if self.broken {
+            return Err(Trouble::new("not asked: it panicked before"));
+        }
         let now = world.clock.instant();
         let own = now + self.standard.budget;
         let deadline = until.map_or(own, |until| own.min(until));

@@ -54,9 +54,11 @@ impl Session<'_> {
             return go(replies::too_many_recipients(), State::Mail(open));
         }
         if let Some(refused) = self.correct(Hook::RcptParse, Chain::rcpt_parse, &mut text) {
+            open.refused += 1;
             return self.denied(&refused, &text, State::Mail(open));
         }
         if let Some(refused) = self.correct_path(Hook::RcptPre, Chain::rcpt_pre, &mut text) {
+            open.refused += 1;
             return self.denied(&refused, &text, State::Mail(open));
         }
         let RcptArgument { forward_path, parameters } = match parameters::rcpt_argument(&text) {
@@ -79,9 +81,11 @@ impl Session<'_> {
 
     fn judge_recipient(&mut self, mut open: Transaction, mut recipient: Recipient) -> Step {
         let postmaster = self.is_own_postmaster(&recipient.asked);
-        if let ForwardPath::Postmaster(_) = &recipient.asked {
-            // A backend wants a domain: the bare postmaster is ours.
-            recipient.targets = self.own_postmaster().into_iter().collect();
+        // A backend wants a domain: the bare postmaster is ours.
+        if let ForwardPath::Postmaster(_) = &recipient.asked
+            && let Some(ours) = self.own_postmaster()
+        {
+            recipient.targets = vec![ours];
         }
         let about = recipient.asked.to_string();
         let mut at = Rcpt { session: &mut self.facts, transaction: &open, recipient: &mut recipient };
@@ -125,6 +129,7 @@ impl Session<'_> {
         refused
     }
 
+    /// `None`: our own name is no domain.
     fn own_postmaster(&self) -> Option<ForwardPath> {
         let mailbox = Mailbox::parse(&format!("postmaster@{}", self.facts.me)).ok()?;
         Some(ForwardPath::Mailbox(mailbox))

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Core, Entry as ListEntry};
 use crate::hook::facts::{self, End, Listen};
-use crate::hook::{Chain, Outcome};
+use crate::hook::{Chain, Outcome, Then};
 use crate::record::Decision;
 use crate::smtp::command::Command;
 use crate::smtp::line::{LineSplitter, Split};
@@ -139,14 +139,15 @@ impl<'a> Session<'a> {
     /// Serves it to its end.
     pub fn serve(mut self) -> Ended {
         let ended = self.converse();
-        self.reset_transaction();
-        self.chain.disconnect(&End { session: &self.facts });
-        self.collect_decisions();
-        self.report_connection(ended);
         // After QUIT nothing more comes (RFC 5321 §4.1.1.10); whoever is hung up on may still be sending.
         let quiet = matches!(ended, Ended::EndOfInput | Ended::Lost)
             || (ended == Ended::Quit && self.input.unread().is_empty());
+        self.report_connection(ended);
+        // The client has heard our last word: it does not wait for plugins, nor hear of what happens in them.
         self.transport.close(!quiet);
+        self.reset_transaction();
+        self.chain.disconnect(&End { session: &self.facts });
+        self.collect_decisions();
         ended
     }
 
@@ -294,7 +295,7 @@ impl<'a> Session<'a> {
             match hook(&mut self.chain, &mut at) {
                 Outcome::Denied(refused) => {
                     let reply = self.refuse(&refused, "");
-                    if reply.code == 421 {
+                    if reply.code == 421 || refused.denial.then == Then::Disconnect {
                         return Step::Close(reply, Ended::Refused);
                     }
                     // RFC 5321 §3.1: after 554 we wait for QUIT, but not for long.

@@ -133,6 +133,14 @@ impl Client {
         }
     }
 
+    /// Takes one whole reply; `None` where the server closes instead.
+    pub fn reply_or_end(&mut self) -> Option<Reply> {
+        if self.buffer.is_empty() && !self.fill(Instant::now() + PATIENCE) {
+            return None;
+        }
+        Some(self.reply())
+    }
+
     /// Takes one reply, which must have this code.
     pub fn expect(&mut self, code: u16) -> Reply {
         let reply = self.reply();
