@@ -43,9 +43,7 @@ fn settings_files() -> BTreeSet<String> {
     let dir = root().join("plugins.d");
     let name = |path: PathBuf| {
         let path = path.strip_prefix(&dir).unwrap().to_str().unwrap().to_owned();
-        path.strip_suffix(".toml")
-            .unwrap_or_else(|| panic!("plugins.d/{path} is no .toml"))
-            .to_owned()
+        path.strip_suffix(".toml").unwrap_or_else(|| panic!("plugins.d/{path} is no .toml")).to_owned()
     };
     below(&dir).into_iter().map(name).collect()
 }
@@ -60,19 +58,14 @@ fn a_name_means_one_plugin() {
     names.extend(RETIRED.iter().chain(PLANNED).map(|(name, _)| *name));
     for (index, name) in names.iter().enumerate() {
         let earlier = names[..index].iter().find(|earlier| same_name(earlier, name));
-        assert!(
-            earlier.is_none(),
-            "{name} stands twice: names, aliases, RETIRED and PLANNED of src/setup.rs"
-        );
+        assert!(earlier.is_none(), "{name} stands twice: names, aliases, RETIRED and PLANNED of src/setup.rs");
     }
 }
 
 #[test]
 fn every_plugin_with_settings_ships_them() {
-    let with: BTreeSet<String> = setup::catalogue()
-        .filter(|entry| takes_settings(entry))
-        .map(|entry| entry.name.to_owned())
-        .collect();
+    let with: BTreeSet<String> =
+        setup::catalogue().filter(|entry| takes_settings(entry)).map(|entry| entry.name.to_owned()).collect();
     assert_eq!(with, settings_files(), "plugins with settings, and plugins.d/NAME.toml");
 }
 
@@ -80,22 +73,13 @@ fn every_plugin_with_settings_ships_them() {
 fn every_plugin_has_a_manual() {
     for entry in setup::catalogue() {
         let manual = entry.manual();
-        assert!(
-            entry.summary().ends_with('.') && entry.summary().len() > 20,
-            "{}: {:?}",
-            entry.name,
-            entry.summary()
-        );
+        assert!(entry.summary().ends_with('.') && entry.summary().len() > 20, "{}: {:?}", entry.name, entry.summary());
         // The line for config/plugins, and every name by which it is called.
         let shows = |name: &str| {
             let plain = |text: &str| text.replace('-', "_");
             plain(&manual).contains(&plain(name))
         };
-        assert!(
-            manual.contains("```text\n"),
-            "{}: the manual shows no line for config/plugins",
-            entry.name
-        );
+        assert!(manual.contains("```text\n"), "{}: the manual shows no line for config/plugins", entry.name);
         assert!(shows(entry.name), "{}: the manual does not name it", entry.name);
         for alias in entry.aliases {
             assert!(shows(alias), "{}: the manual does not name {alias}", entry.name);
@@ -119,19 +103,20 @@ fn the_readme_lists_every_plugin() {
         common::skip("there is no README.md");
         return;
     };
-    let section = readme
-        .split("\n## Plugins\n")
-        .nth(1)
-        .expect("README.md has a section Plugins");
+    let section = readme.split("\n## Plugins\n").nth(1).expect("README.md has a section Plugins");
     let section = section.split("\n## ").next().unwrap_or_default();
     if section.contains("PLUGINTABLE") {
         common::skip("README.md has no table of plugins yet");
         return;
     }
-    let row = |line: &str| Some(line.strip_prefix("| `")?.split_once("` |")?.0.to_owned());
-    let listed: BTreeSet<String> = section.lines().filter_map(row).collect();
-    let have: BTreeSet<String> = setup::catalogue().map(|entry| entry.name.to_owned()).collect();
-    assert_eq!(listed, have, "rows of README.md, and the catalogue");
+    fn row(line: &str) -> Option<(&str, &str)> {
+        line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")
+    }
+    let owned = |(name, summary): (&str, &str)| (name.to_owned(), summary.to_owned());
+    let listed: BTreeSet<(String, String)> = section.lines().filter_map(row).map(owned).collect();
+    let have: BTreeSet<(String, String)> =
+        setup::catalogue().map(|entry| (entry.name, entry.summary())).map(owned).collect();
+    assert_eq!(listed, have, "rows of README.md, and names and summaries of the catalogue");
 }
 
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.
@@ -148,17 +133,9 @@ fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, shipped.lines().map(line).collect::<String>()).unwrap();
     fs::write(dir.path().join("plugins"), format!("{name}\n")).unwrap();
-    let options = Options {
-        config: Some(dir.path().to_path_buf()),
-        ..Options::default()
-    };
+    let options = Options { config: Some(dir.path().to_path_buf()), ..Options::default() };
     let texts = |faults: Vec<postern::config::ConfigError>| {
-        faults
-            .into_iter()
-            .flat_map(|fault| fault.all())
-            .map(|fault| fault.to_string())
-            .collect::<Vec<_>>()
-            .join("\n")
+        faults.into_iter().flat_map(|fault| fault.all()).map(|fault| fault.to_string()).collect::<Vec<_>>().join("\n")
     };
     let setup = setup::read(&options, &[]).map_err(texts)?;
     let world = World::real(Rc::clone(&setup.dir));
@@ -215,13 +192,9 @@ fn plugins_reach_the_outside_only_through_their_world() {
                 if line.starts_with(" //") {
                     continue;
                 }
-                let names = line
-                    .strip_prefix(" use std::net::{")
-                    .and_then(|rest| rest.strip_suffix("};"));
+                let names = line.strip_prefix(" use std::net::{").and_then(|rest| rest.strip_suffix("};"));
                 if names.is_some_and(|names| {
-                    names
-                        .split(", ")
-                        .all(|name| HARMLESS.contains(&&*format!("std::net::{name}")))
+                    names.split(", ").all(|name| HARMLESS.contains(&&*format!("std::net::{name}")))
                 }) {
                     continue;
                 }

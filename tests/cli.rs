@@ -27,10 +27,7 @@ fn root() -> &'static Path {
 
 /// Runs `postern --config DIR/config WORDS`, with this on standard input.
 fn run(room: &Room, words: &[&str], input: &str) -> Outcome {
-    words
-        .iter()
-        .fold(Play::new(room), |play, word| play.argument(word))
-        .run(input.as_bytes())
+    words.iter().fold(Play::new(room), |play, word| play.argument(word)).run(input.as_bytes())
 }
 
 fn text(outcome: &Outcome) -> String {
@@ -67,10 +64,7 @@ fn findings(outcome: &Outcome, room: &Room) -> String {
     let about_user = |line: &&str| !line.contains("/user: ");
     let lines: Vec<&str> = shown.lines().filter(about_user).collect();
     // The last one counts, also what was left out here.
-    lines[..lines.len() - 1]
-        .iter()
-        .map(|line| format!("{line}\n"))
-        .collect()
+    lines[..lines.len() - 1].iter().map(|line| format!("{line}\n")).collect()
 }
 
 const DIALOG: &str = "EHLO client.example\nMAIL FROM:<a@client.example>\nRCPT TO:<x@far.example>\n\
@@ -87,14 +81,7 @@ fn room() -> Room {
 fn try_shows_each_answer_and_who_decided_it() {
     let room = room();
     fs::write(room.path("dialog"), DIALOG).unwrap();
-    let words = [
-        "try",
-        "dialog",
-        "--remote-ip",
-        "::ffff:192.0.2.7",
-        "--remote-host",
-        "client.example",
-    ];
+    let words = ["try", "dialog", "--remote-ip", "::ffff:192.0.2.7", "--remote-host", "client.example"];
     let outcome = run(&room, &words, "");
     let expected = "\
 Session ID with 192.0.2.7 client.example, by ROOM/config
@@ -140,11 +127,7 @@ One mail was queued. 3 commands were refused. End: quit, after TIME.
     assert_eq!((outcome.log.as_str(), outcome.end), ("", End::Code(0)));
     let stored = store::maildir(&room.path("mail"));
     assert_eq!(stored.len(), 1);
-    assert!(
-        stored[0].ends_with(b"From: a@client.example\n\nhello\n"),
-        "{}",
-        stored[0].escape_ascii()
-    );
+    assert!(stored[0].ends_with(b"From: a@client.example\n\nhello\n"), "{}", stored[0].escape_ascii());
     assert!(room.left_behind().is_empty());
 }
 
@@ -163,11 +146,7 @@ fn try_is_the_same_with_lf_and_crlf_from_a_file_and_from_standard_input() {
         assert_eq!(store::maildir(&room.path("mail")).len(), 2);
     }
     all.iter().for_each(|one| same(&all[0], one));
-    assert!(
-        all[0].starts_with("Session ID with a client of which nothing is known, by ROOM/config\n"),
-        "{}",
-        all[0]
-    );
+    assert!(all[0].starts_with("Session ID with a client of which nothing is known, by ROOM/config\n"), "{}", all[0]);
 }
 
 #[test]
@@ -214,16 +193,10 @@ fn try_shows_shadow_mode_and_trouble() {
         "     rcpt_ok is in trouble, and so the client was deferred: ROOM/config/morercpthosts.cdb: ",
         "\nS  450 4.3.0 rcpt_ok cannot rule on this now, try again later (ID)\n",
     ];
-    lines
-        .iter()
-        .for_each(|line| assert!(shown.contains(line), "{line}\nnot in:\n{shown}"));
+    lines.iter().for_each(|line| assert!(shown.contains(line), "{line}\nnot in:\n{shown}"));
     // Errors stand on standard error too; lines of the record do not.
     assert_eq!(outcome.log.lines().count(), 2, "{}", outcome.log);
-    assert!(
-        outcome.log.lines().all(|line| line.starts_with("error: [")),
-        "{}",
-        outcome.log
-    );
+    assert!(outcome.log.lines().all(|line| line.starts_with("error: [")), "{}", outcome.log);
     assert_eq!(outcome.end, End::Code(0));
 }
 
@@ -234,46 +207,19 @@ fn try_writes_json() {
     let text = text(&outcome);
     let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (first, last) = (&objects[0], &objects[objects.len() - 1]);
-    assert_eq!(
-        (&first["event"], &first["remote_ip"]),
-        (&"session".into(), &"2001:db8::1".into())
-    );
-    let refused = objects
-        .iter()
-        .find(|step| step["client"] == "RCPT TO:<closed@here.example>\r\n")
-        .unwrap();
-    assert_eq!(
-        (refused["code"].as_u64(), &refused["enhanced"]),
-        (Some(550), &"5.7.1".into())
-    );
-    assert_eq!(
-        refused["reply"][0],
-        format!("closed for good ({})", first["session"].as_str().unwrap())
-    );
+    assert_eq!((&first["event"], &first["remote_ip"]), (&"session".into(), &"2001:db8::1".into()));
+    let refused = objects.iter().find(|step| step["client"] == "RCPT TO:<closed@here.example>\r\n").unwrap();
+    assert_eq!((refused["code"].as_u64(), &refused["enhanced"]), (Some(550), &"5.7.1".into()));
+    assert_eq!(refused["reply"][0], format!("closed for good ({})", first["session"].as_str().unwrap()));
     let decision = refused["decisions"].as_array().unwrap().last().unwrap();
-    let expected = [
-        ("plugin", "badrcptto"),
-        ("hook", "rcpt"),
-        ("line", "config/plugins line 2"),
-        ("verdict", "deny"),
-    ];
-    expected
-        .iter()
-        .for_each(|(key, value)| assert_eq!(decision[key], *value));
+    let expected = [("plugin", "badrcptto"), ("hook", "rcpt"), ("line", "config/plugins line 2"), ("verdict", "deny")];
+    expected.iter().for_each(|(key, value)| assert_eq!(decision[key], *value));
     assert_eq!(decision["evidence"][0], "badrcptto line 2: closed@here.example");
     assert!(decision["us"].is_u64());
-    let content = objects
-        .iter()
-        .find(|step| step["client"].as_str().is_some_and(|said| said.contains("hello")))
-        .unwrap();
-    assert_eq!(
-        content["client_octets"],
-        "From: a@client.example\r\n\r\n.hello\r\n.\r\n".len()
-    );
-    assert_eq!(
-        (&last["event"], &last["end"], &last["refusals"]),
-        (&"end".into(), &"quit".into(), &3.into())
-    );
+    let content =
+        objects.iter().find(|step| step["client"].as_str().is_some_and(|said| said.contains("hello"))).unwrap();
+    assert_eq!(content["client_octets"], "From: a@client.example\r\n\r\n.hello\r\n.\r\n".len());
+    assert_eq!((&last["event"], &last["end"], &last["refusals"]), (&"end".into(), &"quit".into(), &3.into()));
     let queued = &last["queued"][0];
     assert_eq!(queued["plugin"], "queue/maildir");
     assert!(room.path("mail/new").join(queued["id"].as_str().unwrap()).is_file());
@@ -298,10 +244,7 @@ fn try_cannot_read_its_file() {
     let room = room();
     let outcome = run(&room, &["try", "gone"], "");
     assert_eq!(outcome.end, End::Code(111));
-    assert_eq!(
-        outcome.log,
-        "postern try: gone: No such file or directory (os error 2)\n"
-    );
+    assert_eq!(outcome.log, "postern try: gone: No such file or directory (os error 2)\n");
 }
 
 #[test]
@@ -315,11 +258,7 @@ fn a_wrong_command_line_is_for_whoever_wrote_it() {
     ];
     for (words, named) in cases {
         let outcome = run(&room, words, "");
-        assert_eq!(
-            (text(&outcome).as_str(), outcome.end),
-            ("", End::Code(100)),
-            "{words:?}"
-        );
+        assert_eq!((text(&outcome).as_str(), outcome.end), ("", End::Code(100)), "{words:?}");
         assert!(outcome.log.contains(named), "{words:?}: {}", outcome.log);
     }
     // Without a command there may be a client.
@@ -333,10 +272,7 @@ fn what_goes_wrong_is_seen_though_both_outputs_are_one_pipe() {
     let room = Room::new("nothing\n");
     let shell = |line: &str| {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", line])
-            .env("POSTERN", common::binary())
-            .env("CONFIG", room.path("config"));
+        command.args(["-c", line]).env("POSTERN", common::binary()).env("CONFIG", room.path("config"));
         String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stdout).unwrap()
     };
     let seen = shell(r#""$POSTERN" --config "$CONFIG" try /dev/null 2>&1 | cat"#);
@@ -448,11 +384,7 @@ fn check_passes_what_is_right() {
     let outcome = run(&room, &["check"], "");
     assert_eq!(findings(&outcome, &room), "");
     assert_eq!(outcome.end, End::Code(0));
-    assert!(
-        text(&outcome).starts_with("0 errors, ") || text(&outcome).contains("\n0 errors, "),
-        "{}",
-        text(&outcome)
-    );
+    assert!(text(&outcome).starts_with("0 errors, ") || text(&outcome).contains("\n0 errors, "), "{}", text(&outcome));
     // It looks, and leaves nothing behind.
     assert!(room.left_behind().is_empty());
     assert_eq!(store::names(&room.path("mail")), Vec::<PathBuf>::new());
@@ -466,28 +398,20 @@ fn check_names_a_chain_that_can_take_no_mail() {
         ("", "no queue line"),
         ("rcpt_ok\nqueue/qmail-queue {ROOM}/bin/none\n", "/bin/none"),
         ("rcpt_ok\nqueue/maildir /proc/mail\n", "/proc"),
-        (
-            "rcpt_ok\nqueue/smtp-forward localhost\n",
-            "does not have this plugin yet",
-        ),
+        ("rcpt_ok\nqueue/smtp-forward localhost\n", "does not have this plugin yet"),
     ];
     for (plugins, fault) in rows {
         let room = Room::new(plugins);
         let outcome = run(&room, &["check"], "");
         let findings = findings(&outcome, &room);
         assert!(
-            findings
-                .lines()
-                .any(|line| line.starts_with("error: ") && line.contains(fault)),
+            findings.lines().any(|line| line.starts_with("error: ") && line.contains(fault)),
             "{plugins}{findings}"
         );
         assert_eq!(outcome.end, End::Code(100), "{plugins}");
     }
     for (words, fault) in [
-        (
-            ["--chain", "gone", "check"],
-            "config/plugins.gone: there is no such file",
-        ),
+        (["--chain", "gone", "check"], "config/plugins.gone: there is no such file"),
         (["--chain", "a/b", "check"], "not a name"),
     ] {
         let room = room();
@@ -524,11 +448,7 @@ fn check_proves_an_open_relay() {
         let room = Room::new(plugins);
         room.config(file, list);
         let outcome = run(&room, &["check"], "");
-        assert!(
-            findings(&outcome, &room).contains(proof),
-            "{}",
-            findings(&outcome, &room)
-        );
+        assert!(findings(&outcome, &room).contains(proof), "{}", findings(&outcome, &room));
         assert_eq!(outcome.end, End::Code(100));
     }
 }
@@ -540,11 +460,8 @@ fn check_writes_json() {
     let text = text(&outcome);
     let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let file = room.path("config/plugins");
-    let of_line = |line: u64| {
-        objects
-            .iter()
-            .find(|found| found["line"] == line && found["file"] == file.to_str().unwrap())
-    };
+    let of_line =
+        |line: u64| objects.iter().find(|found| found["line"] == line && found["file"] == file.to_str().unwrap());
     let found = of_line(8).unwrap();
     assert_eq!(
         (&found["event"], &found["grade"], &found["plugin"]),
@@ -563,12 +480,7 @@ fn qpsmtpd(dir: &Path) -> Option<PathBuf> {
         return Some(unpacked.into());
     }
     let script = "apt-get -qq download qpsmtpd && dpkg -x qpsmtpd_*.deb . && test -d etc/qpsmtpd";
-    let done = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let done = Command::new("sh").args(["-c", script]).current_dir(dir).stdin(Stdio::null()).output().unwrap();
     if !done.status.success() {
         common::skip("Debian's qpsmtpd package cannot be had");
         return None;
@@ -581,19 +493,11 @@ fn install_qpsmtpd(room: &Room, unpacked: &Path, queue: &str) {
     for path in store::names(&unpacked.join("etc/qpsmtpd")) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        let text = text
-            .replace("/etc/qpsmtpd", "{ROOM}/config")
-            .replace("/var/log/qpsmtpd", "{ROOM}/log");
+        let text = text.replace("/etc/qpsmtpd", "{ROOM}/config").replace("/var/log/qpsmtpd", "{ROOM}/log");
         room.config(name, &text.replace("/var/spool/qpsmtpd", "{ROOM}/spool"));
     }
-    room.config(
-        "debian-queue-method",
-        &format!("# auto-generated by postinst\n{queue}\n\n"),
-    );
-    room.config(
-        "debian-rcpthosts",
-        "# auto-generated by postinst\nhere.example\nthere.example\n",
-    );
+    room.config("debian-queue-method", &format!("# auto-generated by postinst\n{queue}\n\n"));
+    room.config("debian-rcpthosts", "# auto-generated by postinst\nhere.example\nthere.example\n");
     room.config("debconf-settings", "ENABLED=\"true\"\n");
 }
 
@@ -657,15 +561,9 @@ fn plugins_lists_all_and_prints_manuals() {
     let room = room();
     let table = text(&run(&room, &["plugins"], ""));
     for entry in postern::setup::catalogue() {
-        let row = table
-            .lines()
-            .find(|line| line.split(' ').next() == Some(entry.name))
-            .unwrap();
+        let row = table.lines().find(|line| line.split(' ').next() == Some(entry.name)).unwrap();
         assert!(row.ends_with(entry.summary()), "{row}");
-        entry
-            .hooks
-            .iter()
-            .for_each(|hook| assert!(row.contains(hook.name()), "{row}"));
+        entry.hooks.iter().for_each(|hook| assert!(row.contains(hook.name()), "{row}"));
     }
     assert_eq!(table.lines().count(), postern::setup::catalogue().count());
     let json = text(&run(&room, &["plugins", "--json"], ""));
@@ -707,12 +605,7 @@ fn plugins_says_why_there_is_none() {
 /// The shipped files, copied to where they may be used.
 fn shipped(to: &Path) {
     for name in ["config", "plugins.d"] {
-        let copied = Command::new("cp")
-            .arg("-r")
-            .arg(root().join(name))
-            .arg(to)
-            .status()
-            .unwrap();
+        let copied = Command::new("cp").arg("-r").arg(root().join(name)).arg(to).status().unwrap();
         assert!(copied.success());
     }
 }
@@ -724,17 +617,8 @@ fn what_is_shipped_works_as_it_is_from_any_directory() {
     let elsewhere = TempDir::new().unwrap();
     let run = |words: &[&str]| {
         let mut command = Command::new(common::binary());
-        command
-            .arg("--config")
-            .arg(dir.path().join("config"))
-            .args(words)
-            .env_clear()
-            .env("PATH", common::PATH);
-        let output = command
-            .current_dir(elsewhere.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        command.arg("--config").arg(dir.path().join("config")).args(words).env_clear().env("PATH", common::PATH);
+        let output = command.current_dir(elsewhere.path()).stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         (output.status.code(), text)
     };
@@ -745,18 +629,11 @@ fn what_is_shipped_works_as_it_is_from_any_directory() {
     let hello = root().join("examples/hello.smtp");
     let (status, text) = run(&["try", hello.to_str().unwrap(), "--remote-ip", "192.0.2.7"]);
     assert_eq!(status, Some(0), "{text}");
-    assert!(
-        text.contains("\nS  550 5.7.1 <bob@far.example>: relaying denied"),
-        "{text}"
-    );
+    assert!(text.contains("\nS  550 5.7.1 <bob@far.example>: relaying denied"), "{text}");
     assert!(text.contains("\nOne mail was queued."), "{text}");
     let stored = store::maildir(&dir.path().join("mail"));
     assert_eq!(stored.len(), 1);
-    assert!(
-        stored[0].ends_with(b"\nHello through the front door.\n"),
-        "{}",
-        stored[0].escape_ascii()
-    );
+    assert!(stored[0].ends_with(b"\nHello through the front door.\n"), "{}", stored[0].escape_ascii());
     assert_eq!(store::names(elsewhere.path()), Vec::<PathBuf>::new());
 }
 
@@ -782,11 +659,7 @@ fn adapted(example: &str, changes: &[(&str, String)]) -> String {
 fn serves(room: &Room, port: u16, launcher: &mut Command) {
     launcher.env_clear().envs(room.environment()).env("RELAYCLIENT", "");
     let log = File::create(room.path("log/launcher")).unwrap();
-    launcher
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .process_group(0);
+    launcher.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
     let mut child = launcher.spawn().unwrap();
     let served = std::panic::catch_unwind(|| {
         let mut client = connect(port);
@@ -799,11 +672,7 @@ fn serves(room: &Room, port: u16, launcher: &mut Command) {
         client.closed();
     });
     common::play::end_group(&mut child);
-    assert!(
-        served.is_ok(),
-        "{}",
-        fs::read_to_string(room.path("log/launcher")).unwrap()
-    );
+    assert!(served.is_ok(), "{}", fs::read_to_string(room.path("log/launcher")).unwrap());
     assert_eq!(store::maildir(&room.path("mail")).len(), 1);
 }
 
@@ -832,10 +701,7 @@ fn the_example_for_xinetd_serves() {
     let (room, port) = launched_room();
     let path = |name: &str| room.path(name).display().to_string();
     let changes = [
-        (
-            "log_type        = SYSLOG daemon info",
-            format!("log_type = FILE {}", path("log/xinetd")),
-        ),
+        ("log_type        = SYSLOG daemon info", format!("log_type = FILE {}", path("log/xinetd"))),
         ("port            = 25\n", format!("port = {port}\nbind = 127.0.0.1\n")),
         ("user            = postern", "user = nobody".to_owned()),
         ("/usr/local/sbin/postern", room.own_binary().display().to_string()),
@@ -843,24 +709,13 @@ fn the_example_for_xinetd_serves() {
     ];
     fs::write(room.path("xinetd.conf"), adapted("xinetd.conf", &changes)).unwrap();
     let mut command = Command::new(xinetd);
-    let words = [
-        "-dontfork",
-        "-stayalive",
-        "-f",
-        &path("xinetd.conf"),
-        "-pidfile",
-        &path("log/xinetd.pid"),
-    ];
+    let words = ["-dontfork", "-stayalive", "-f", &path("xinetd.conf"), "-pidfile", &path("log/xinetd.pid")];
     serves(&room, port, command.args(words));
 }
 
 #[test]
 fn the_example_for_tcpserver_serves() {
-    let programs = (
-        common::require("tcpserver"),
-        common::require("tcprules"),
-        common::require_root(),
-    );
+    let programs = (common::require("tcpserver"), common::require("tcprules"), common::require_root());
     let (Some(_), Some(tcprules), true) = programs else {
         return;
     };
@@ -876,9 +731,7 @@ fn the_example_for_tcpserver_serves() {
     fs::write(room.path("run"), adapted("run.tcpserver", &changes)).unwrap();
     fs::write(room.path("rules"), "127.0.0.9:deny\n:allow\n").unwrap();
     let mut rules = Command::new(tcprules);
-    rules
-        .args([path("config/tcp.cdb"), path("config/tcp.tmp")])
-        .stdin(File::open(room.path("rules")).unwrap());
+    rules.args([path("config/tcp.cdb"), path("config/tcp.tmp")]).stdin(File::open(room.path("rules")).unwrap());
     assert!(rules.status().unwrap().success());
     let mut command = Command::new("sh");
     serves(&room, port, command.arg(room.path("run")));

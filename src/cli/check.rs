@@ -31,10 +31,7 @@ use crate::world::World;
 /// asked whether they are there; nothing is queued. Run it as the user that will serve, or it cannot
 /// tell what that user may read and write.
 #[derive(clap::Args)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "Exit status: 0 no error (there may be warnings); 100 errors."
-)]
+#[command(verbatim_doc_comment, after_help = "Exit status: 0 no error (there may be warnings); 100 errors.")]
 pub(super) struct Arguments {
     /// Write JSON: one object for each finding, one for the summary
     #[arg(long)]
@@ -84,27 +81,13 @@ impl Findings {
     /// Something about a file, or a line of it (0: the file as a whole).
     fn file(&mut self, grade: Grade, file: &Path, line: usize, text: impl Into<String>) {
         let (file, line) = (Some(file.to_path_buf()), (line > 0).then_some(line));
-        self.put(Finding {
-            event: "finding",
-            grade,
-            file,
-            line,
-            plugin: None,
-            text: text.into(),
-        });
+        self.put(Finding { event: "finding", grade, file, line, plugin: None, text: text.into() });
     }
 
     /// The same, as this plugin says.
     fn plugin(&mut self, grade: Grade, plugin: &str, file: &Path, line: usize, text: impl Into<String>) {
         let (file, line) = (Some(file.to_path_buf()), (line > 0).then_some(line));
-        self.put(Finding {
-            event: "finding",
-            grade,
-            file,
-            line,
-            plugin: Some(plugin.to_owned()),
-            text: text.into(),
-        });
+        self.put(Finding { event: "finding", grade, file, line, plugin: Some(plugin.to_owned()), text: text.into() });
     }
 
     /// Something about a plugin's line.
@@ -114,9 +97,7 @@ impl Findings {
 
     /// Whether something is wrong on that line already.
     fn tells(&self, file: &Path, line: usize) -> bool {
-        self.0
-            .iter()
-            .any(|known| known.file.as_deref() == Some(file) && known.line == Some(line))
+        self.0.iter().any(|known| known.file.as_deref() == Some(file) && known.line == Some(line))
     }
 
     /// Some files are looked at twice, as a setting and as a file; what is wrong there is told once.
@@ -195,12 +176,7 @@ fn show(arguments: &Arguments, findings: &Findings) {
     let [errors, warnings, notes] = [Grade::Error, Grade::Warning, Grade::Note].map(|grade| findings.count(grade));
     if arguments.json {
         findings.0.iter().for_each(|finding| screen.json(finding));
-        screen.json(&Summary {
-            event: "summary",
-            errors,
-            warnings,
-            notes,
-        });
+        screen.json(&Summary { event: "summary", errors, warnings, notes });
         return;
     }
     for finding in &findings.0 {

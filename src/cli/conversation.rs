@@ -89,48 +89,24 @@ impl Conversation {
                 (None, None) => "a client of which nothing is known".to_owned(),
                 (ip, host) => ip.as_deref().into_iter().chain(host).collect::<Vec<_>>().join(" "),
             };
-            let text = format!(
-                "Session {} with {client}, by {}",
-                opening.session,
-                opening.config.display()
-            );
+            let text = format!("Session {} with {client}, by {}", opening.session, opening.config.display());
             screen.line(screen.paint(Paint::Dim, text));
         }
-        Self {
-            screen,
-            json,
-            verbose,
-            exchanges,
-            shown: 0,
-            lines,
-            queued: Vec::new(),
-            refusals: 0,
-        }
+        Self { screen, json, verbose, exchanges, shown: 0, lines, queued: Vec::new(), refusals: 0 }
     }
 
     /// Shows where the mail went, and how it ended.
     pub(super) fn end(&self, ended: Ended, took: Duration) {
         if self.json {
             let (end, us) = (how(ended), micros(took));
-            let closing = Closing {
-                event: "end",
-                end,
-                queued: &self.queued,
-                refusals: self.refusals,
-                us,
-            };
+            let closing = Closing { event: "end", end, queued: &self.queued, refusals: self.refusals, us };
             return self.screen.json(&closing);
         }
         self.screen.line("");
         for queued in &self.queued {
             let id = queued.id.as_ref().map(|id| format!(", as {id}")).unwrap_or_default();
             let by = self.screen.paint(Paint::Bold, harmless(&queued.line_text));
-            let text = format!(
-                "Mail taken by {by} ({}){}: {}",
-                queued.line,
-                harmless(&id),
-                harmless(&queued.text)
-            );
+            let text = format!("Mail taken by {by} ({}){}: {}", queued.line, harmless(&id), harmless(&queued.text));
             self.screen.line(text);
         }
         let messages = match self.queued.len() {
@@ -143,11 +119,7 @@ impl Conversation {
             1 => "One command was refused.".to_owned(),
             number => format!("{number} commands were refused."),
         };
-        self.screen.line(format!(
-            "{messages} {refusals} End: {}, after {}.",
-            how(ended),
-            time(took)
-        ));
+        self.screen.line(format!("{messages} {refusals} End: {}, after {}.", how(ended), time(took)));
     }
 
     /// What the client sent since the last step.
@@ -190,18 +162,11 @@ impl Conversation {
     fn show_client(&self, octets: &[u8]) {
         let text = String::from_utf8_lossy(octets);
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let shown = if self.verbose {
-            lines.len()
-        } else {
-            lines.len().min(CONTENT_LINES_MAX)
-        };
+        let shown = if self.verbose { lines.len() } else { lines.len().min(CONTENT_LINES_MAX) };
         let show = |line: &str| {
-            let line = line
-                .strip_suffix('\n')
-                .map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+            let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
             let line = safe(line, if self.verbose { usize::MAX } else { LINE_OCTETS_MAX });
-            self.screen
-                .line(format!("C  {}", self.screen.paint(Paint::Cyan, line)).trim_end());
+            self.screen.line(format!("C  {}", self.screen.paint(Paint::Cyan, line)).trim_end());
         };
         lines[..shown].iter().for_each(|line| show(line));
         if shown < lines.len() {
@@ -213,22 +178,10 @@ impl Conversation {
     /// `rcpt_ok accepted: rcpthosts line 3: here.example   [rcpt, config/plugins line 7, 12 us]`
     fn told(&self, decision: &Decision) -> String {
         let (paint, verb) = verb(decision);
-        let why = if decision.evidence.is_empty() {
-            decision.text.clone()
-        } else {
-            decision.evidence.join("; ")
-        };
-        let why = if why.is_empty() {
-            why
-        } else {
-            format!(": {}", harmless(&why))
-        };
+        let why = if decision.evidence.is_empty() { decision.text.clone() } else { decision.evidence.join("; ") };
+        let why = if why.is_empty() { why } else { format!(": {}", harmless(&why)) };
         let place = format!("[{}, {}, {}]", decision.hook, decision.origin, time(decision.took));
-        let head = format!(
-            "{} {}",
-            self.screen.paint(Paint::Bold, &*decision.plugin),
-            self.screen.paint(paint, verb)
-        );
+        let head = format!("{} {}", self.screen.paint(Paint::Bold, &*decision.plugin), self.screen.paint(paint, verb));
         format!("{head}{why}  {}", self.screen.paint(Paint::Dim, place))
     }
 }

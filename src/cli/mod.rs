@@ -66,11 +66,7 @@ enum Task {
 
 impl Where {
     fn options(self) -> Options {
-        Options {
-            config: self.config,
-            plugins_dir: self.plugins_dir,
-            chain: self.chain,
-        }
+        Options { config: self.config, plugins_dir: self.plugins_dir, chain: self.chain }
     }
 }
 

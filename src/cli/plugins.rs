@@ -58,12 +58,8 @@ fn table(screen: &Screen, all: &[&Entry]) {
     for entry in all {
         let name = format!("{:name_width$}", entry.name);
         let hooks = format!("{:hooks_width$}", hooks(entry));
-        let line = format!(
-            "{}  {}  {}",
-            screen.paint(Paint::Bold, name),
-            screen.paint(Paint::Dim, hooks),
-            entry.summary()
-        );
+        let line =
+            format!("{}  {}  {}", screen.paint(Paint::Bold, name), screen.paint(Paint::Dim, hooks), entry.summary());
         screen.line(line.trim_end());
     }
 }
@@ -97,10 +93,7 @@ fn manual(screen: &Screen, entry: &Entry, options: &Options) {
     about("On error:", on_error(entry));
     about("Settings:", &settings(entry, options));
     if entry.kind == Kind::Plugin {
-        about(
-            "Any line:",
-            "observe 1 (only record what it would refuse), on_error defer|decline, budget SECONDS",
-        );
+        about("Any line:", "observe 1 (only record what it would refuse), on_error defer|decline, budget SECONDS");
     }
 }
 

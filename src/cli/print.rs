@@ -36,9 +36,7 @@ impl Screen {
     pub(super) fn new() -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
-        Self {
-            colour: io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb,
-        }
+        Self { colour: io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb }
     }
 
     /// Writes a line.

@@ -56,17 +56,12 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
 /// A command line that cannot be understood: the client is told to come back, the log what is wrong.
 pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
-    if matches!(
-        error.kind(),
-        DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand
-    ) {
+    if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     // A launcher runs no subcommand, and gives us a socket and no terminal.
-    let command = std::env::args_os()
-        .skip(1)
-        .any(|word| Task::has_subcommand(&word.to_string_lossy()));
+    let command = std::env::args_os().skip(1).any(|word| Task::has_subcommand(&word.to_string_lossy()));
     let person = command && launch::Standard.peer() == Peer::NoSocket;
     if person || (launch::stderr_usable() && std::io::stdin().is_terminal()) {
         super::print::trouble(error.to_string().trim_end());
@@ -91,14 +86,7 @@ struct Ready {
 impl Ready {
     fn run(self, transport: &mut dyn Transport) {
         let mut nobody = NoWitness;
-        let session = Session::new(
-            transport,
-            &mut nobody,
-            &self.setup.core,
-            self.world,
-            self.chain,
-            self.facts,
-        );
+        let session = Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
         session.serve();
     }
 }
@@ -123,12 +111,7 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     let mut chain = Chain::new(built.chain, world.clone());
     setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
-    Ok(Ready {
-        setup,
-        world,
-        chain,
-        facts,
-    })
+    Ok(Ready { setup, world, chain, facts })
 }
 
 /// What every service wants: no core file of other people's mail, signals that end a session cleanly.
@@ -175,14 +158,9 @@ pub(super) fn session_id(random: &dyn Random, now: std::time::SystemTime) -> Str
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut chance = [0; 4];
     random.fill(&mut chance);
-    let seconds = now
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let bits = (seconds & 0x7_ffff_ffff) << 30 | u64::from(u32::from_be_bytes(chance)) >> 2;
-    (0..13)
-        .rev()
-        .map(|place| char::from(LETTERS[(bits >> (place * 5)) as usize & 31]))
-        .collect()
+    (0..13).rev().map(|place| char::from(LETTERS[(bits >> (place * 5)) as usize & 31])).collect()
 }
 
 #[cfg(test)]

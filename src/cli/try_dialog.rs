@@ -16,7 +16,7 @@ use super::conversation::{Conversation, Opening};
 use super::print::{Screen, trouble};
 use super::serve::{become_user, session_id};
 use super::{TROUBLE, WRONG};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, LogFormat};
 use crate::hook::{Chain, Entry, facts};
 use crate::launch::{self, Connection, Launcher};
 use crate::log::{self, Level, Line, Sink};
@@ -133,7 +133,7 @@ fn play(arguments: &Arguments, dialog: &[u8], setup: &Setup, world: World, chain
     connection.remote_ip = arguments.remote_ip.map(|ip| ip.to_canonical());
     connection.remote_host.clone_from(&arguments.remote_host);
     let id = session_id(&*world.random, world.clock.now());
-    log::session(&id, setup.core.log_format);
+    log::session(&id, LogFormat::Human);
     let mut script = Script::new(dialog);
     let opening = Opening {
         event: "session",
@@ -142,19 +142,9 @@ fn play(arguments: &Arguments, dialog: &[u8], setup: &Setup, world: World, chain
         remote_host: arguments.remote_host.as_deref(),
         config: setup.dir.path(),
     };
-    let lines = setup
-        .lines
-        .iter()
-        .map(|line| (setup.origin(line), line.text()))
-        .collect();
-    let mut conversation = Conversation::begin(
-        Screen::new(),
-        arguments.json,
-        arguments.verbose,
-        script.exchanges(),
-        lines,
-        &opening,
-    );
+    let lines = setup.lines.iter().map(|line| (setup.origin(line), line.text())).collect();
+    let mut conversation =
+        Conversation::begin(Screen::new(), arguments.json, arguments.verbose, script.exchanges(), lines, &opening);
     let begun = world.clock.instant();
     let clock = Rc::clone(&world.clock);
     let facts = facts::Session::new(id.clone(), setup.core.me.clone(), connection);

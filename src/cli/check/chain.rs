@@ -11,13 +11,8 @@ use crate::world::World;
 use super::{Findings, Grade};
 
 /// Hooks at which the message's content is judged or changed.
-const CONTENT: [Hook; 5] = [
-    Hook::DataHeadersEnd,
-    Hook::DataPostHeaders,
-    Hook::ReceivedLine,
-    Hook::DataPost,
-    Hook::QueuePre,
-];
+const CONTENT: [Hook; 5] =
+    [Hook::DataHeadersEnd, Hook::DataPostHeaders, Hook::ReceivedLine, Hook::DataPost, Hook::QueuePre];
 
 /// A line and its plugin.
 type Known<'a> = (&'a ChainLine, &'static Entry);
@@ -37,11 +32,7 @@ pub(super) fn check(setup: &Setup, chain: Option<&str>, world: &World, findings:
         if let Judged::Known(entry) = judge(setup, line, world, findings)
             && entry.kind != Kind::Logger
         {
-            findings.line(
-                Grade::Warning,
-                line,
-                "this is no logger: it is asked as if it stood last in plugins",
-            );
+            findings.line(Grade::Warning, line, "this is no logger: it is asked as if it stood last in plugins");
         }
     }
     duplicates(&setup.lines, findings);
@@ -66,11 +57,7 @@ fn judge(setup: &Setup, line: &ChainLine, world: &World, findings: &mut Findings
     let entry = match setup.find(&line.name) {
         Found::Entry(entry) => entry,
         Found::Retired(reason) => {
-            findings.line(
-                Grade::Warning,
-                line,
-                format!("retired, the line does nothing: {reason}"),
-            );
+            findings.line(Grade::Warning, line, format!("retired, the line does nothing: {reason}"));
             return Judged::Retired;
         }
         Found::Planned(_) | Found::Unknown(_) => {
@@ -136,19 +123,12 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
     let (mut queue, mut rcpt_ok): (Option<&ChainLine>, Option<&ChainLine>) = (None, None);
     for (line, entry) in known.iter().copied() {
         if entry.kind == Kind::Logger {
-            findings.line(
-                Grade::Note,
-                line,
-                "loggers belong in the file logging; here it works all the same",
-            );
+            findings.line(Grade::Note, line, "loggers belong in the file logging; here it works all the same");
         }
         if let Some(first) = queue {
             if entry.kind == Kind::Queue {
-                let text = format!(
-                    "asked only if {} on line {} has no opinion of a message",
-                    first.label(),
-                    first.line
-                );
+                let text =
+                    format!("asked only if {} on line {} has no opinion of a message", first.label(), first.line);
                 findings.line(Grade::Warning, line, text);
             } else if entry.hooks.iter().any(|hook| CONTENT.contains(hook)) {
                 let text = format!(
@@ -161,10 +141,8 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
         }
         // rcpt_ok ends the asking about every recipient, with yes or no.
         if let Some(decider) = rcpt_ok.filter(|_| entry.hooks.contains(&Hook::Rcpt)) {
-            let text = format!(
-                "never asked about a recipient: rcpt_ok on line {} decides; list it before",
-                decider.line
-            );
+            let text =
+                format!("never asked about a recipient: rcpt_ok on line {} decides; list it before", decider.line);
             findings.line(Grade::Warning, line, text);
         }
         if entry.kind == Kind::Queue {
@@ -201,14 +179,8 @@ mod tests {
     #[test]
     fn places_in_texts() {
         let rows = [
-            (
-                "config/rcpthosts line 3: \"a b\" is no domain",
-                Some(("config/rcpthosts", 3, "\"a b\" is no domain")),
-            ),
-            (
-                "config/rcpthosts: cannot be read: gone",
-                Some(("config/rcpthosts", 0, "cannot be read: gone")),
-            ),
+            ("config/rcpthosts line 3: \"a b\" is no domain", Some(("config/rcpthosts", 3, "\"a b\" is no domain"))),
+            ("config/rcpthosts: cannot be read: gone", Some(("config/rcpthosts", 0, "cannot be read: gone"))),
             ("config/a line line 7: x", Some(("config/a line", 7, "x"))),
             ("config/a line x: y", None),
             ("elsewhere/rcpthosts line 3: x", None),

@@ -67,12 +67,7 @@ fn read_it(
     }
     let other = name.strip_prefix("plugins.").filter(|other| Some(*other) != chain);
     if let Some(other) = other {
-        findings.file(
-            Grade::Note,
-            &path,
-            0,
-            format!("another chain: check it with --chain {other}"),
-        );
+        findings.file(Grade::Note, &path, 0, format!("another chain: check it with --chain {other}"));
     } else if name == "plugins" && chain.is_some() {
         findings.file(Grade::Note, &path, 0, "another chain: check it without --chain");
     }
@@ -83,9 +78,7 @@ fn unknown(setup: &Setup, name: &str, read: &BTreeSet<PathBuf>, findings: &mut F
     let path = setup.dir.path().join(name);
     let included = path.canonicalize().is_ok_and(|path| read.contains(&path));
     let names_it = |line: &ChainLine| {
-        line.arguments
-            .iter()
-            .any(|word| setup.dir.path().join(word) == path || word.rsplit('/').next() == Some(name))
+        line.arguments.iter().any(|word| setup.dir.path().join(word) == path || word.rsplit('/').next() == Some(name))
     };
     if name.starts_with('.') || included || setup.lines.iter().chain(&setup.logging).any(names_it) {
         return;
@@ -102,26 +95,16 @@ fn unknown(setup: &Setup, name: &str, read: &BTreeSet<PathBuf>, findings: &mut F
 /// What every user of the machine may read or write.
 fn modes(dir: &Path, names: &[String], findings: &mut Findings) {
     let mut secrets: Vec<PathBuf> = SECRETS.iter().map(|name| dir.join(name)).collect();
-    secrets.extend(
-        below(&dir.join("ssl"), DEPTH_MAX)
-            .into_iter()
-            .filter(|path| path.extension() == Some("key".as_ref())),
-    );
-    secrets.extend(
-        below(&dir.join("dkim"), DEPTH_MAX)
-            .into_iter()
-            .filter(|path| path.ends_with("private")),
-    );
+    secrets
+        .extend(below(&dir.join("ssl"), DEPTH_MAX).into_iter().filter(|path| path.extension() == Some("key".as_ref())));
+    secrets.extend(below(&dir.join("dkim"), DEPTH_MAX).into_iter().filter(|path| path.ends_with("private")));
     for path in &secrets {
         if let Some(mode) = mode(path).filter(|mode| mode & 0o004 != 0) {
             let text = format!("a secret that every user may read (mode {mode:03o}): chmod o= it");
             findings.file(Grade::Warning, path, 0, text);
         }
     }
-    let known = names
-        .iter()
-        .filter(|name| known::known(name).is_some())
-        .map(|name| dir.join(name));
+    let known = names.iter().filter(|name| known::known(name).is_some()).map(|name| dir.join(name));
     for path in known.chain([dir.to_path_buf()]) {
         // In a directory with the sticky bit others can only add.
         if let Some(mode) = mode(&path).filter(|mode| mode & 0o002 != 0) {
@@ -132,19 +115,14 @@ fn modes(dir: &Path, names: &[String], findings: &mut Findings) {
 }
 
 fn mode(path: &Path) -> Option<u32> {
-    fs::metadata(path)
-        .ok()
-        .map(|metadata| metadata.permissions().mode() & 0o7777)
+    fs::metadata(path).ok().map(|metadata| metadata.permissions().mode() & 0o7777)
 }
 
 /// Names that are not here, but in qmail's control directory behind.
 fn behind(setup: &Setup, names: &[String], findings: &mut Findings) {
     for (name, meaning) in known::KNOWN {
         if !names.iter().any(|here| here == name) && setup.dir.exists(name) {
-            let text = format!(
-                "read ({meaning}), for there is no {name} in {}",
-                setup.dir.path().display()
-            );
+            let text = format!("read ({meaning}), for there is no {name} in {}", setup.dir.path().display());
             if let Some(path) = setup.dir.survey(name).files.first() {
                 findings.file(Grade::Note, path, 0, text);
             }
@@ -155,17 +133,9 @@ fn behind(setup: &Setup, names: &[String], findings: &mut Findings) {
 /// The plugins' TOML files: whether each has a plugin, and is TOML.
 fn settings(setup: &Setup, plugins_dir: &Path, findings: &mut Findings) {
     for path in below(plugins_dir, DEPTH_MAX) {
-        let label = path
-            .strip_prefix(plugins_dir)
-            .ok()
-            .and_then(|path| path.to_str()?.strip_suffix(".toml"));
+        let label = path.strip_prefix(plugins_dir).ok().and_then(|path| path.to_str()?.strip_suffix(".toml"));
         let Some(label) = label else {
-            findings.file(
-                Grade::Note,
-                &path,
-                0,
-                "a file that nobody reads: its name is not PLUGIN.toml",
-            );
+            findings.file(Grade::Note, &path, 0, "a file that nobody reads: its name is not PLUGIN.toml");
             continue;
         };
         let (name, instance) = match label.split_once(':') {
@@ -187,12 +157,7 @@ fn settings(setup: &Setup, plugins_dir: &Path, findings: &mut Findings) {
                 findings.file(Grade::Warning, &path, 0, text);
             }
             Found::Retired(_) | Found::Planned(_) | Found::Unknown(_) => {
-                findings.file(
-                    Grade::Warning,
-                    &path,
-                    0,
-                    "a file that nobody reads: there is no such plugin",
-                );
+                findings.file(Grade::Warning, &path, 0, "a file that nobody reads: there is no such plugin");
             }
         }
     }
@@ -205,18 +170,11 @@ fn below(dir: &Path, depth: usize) -> Vec<PathBuf> {
     };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
-    let hidden = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
+    let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let deeper = |path: PathBuf| match path.is_dir() {
         true if depth > 1 => below(&path, depth - 1),
         true => Vec::new(),
         false => vec![path],
     };
-    paths
-        .into_iter()
-        .filter(|path| !hidden(path))
-        .flat_map(deeper)
-        .collect()
+    paths.into_iter().filter(|path| !hidden(path)).flat_map(deeper).collect()
 }

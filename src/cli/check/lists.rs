@@ -51,24 +51,15 @@ fn host(entry: &Entry, findings: &mut Findings) {
     if name.is_empty() || name == "*" {
         return find(
             Grade::Error,
-            format!(
-                "{:?} means every domain there is: an open relay, if anything took it so",
-                entry.text
-            ),
+            format!("{:?} means every domain there is: an open relay, if anything took it so", entry.text),
         );
     }
     let Ok(domain) = Domain::parse(name) else {
-        return find(
-            Grade::Warning,
-            format!("{:?} is no domain: no recipient is in it", entry.text),
-        );
+        return find(Grade::Warning, format!("{:?} is no domain: no recipient is in it", entry.text));
     };
     let label = domain.ascii();
     if suffix && !label.contains('.') && !PRIVATE.contains(&label) {
-        find(
-            Grade::Error,
-            format!("every domain below {label} would be taken for ours: an open relay"),
-        );
+        find(Grade::Error, format!("every domain below {label} would be taken for ours: an open relay"));
     }
 }
 
@@ -83,15 +74,9 @@ fn network(entry: &Entry, findings: &mut Findings) {
     let least = if address.is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
     let mut find = |grade, text: String| findings.file(grade, &entry.file, entry.line, text);
     if bits == 0 {
-        find(
-            Grade::Error,
-            "every client there is may relay: an open relay".to_owned(),
-        );
+        find(Grade::Error, "every client there is may relay: an open relay".to_owned());
     } else if bits < least {
-        find(
-            Grade::Warning,
-            format!("a very large network may relay (shorter than /{least})"),
-        );
+        find(Grade::Warning, format!("a very large network may relay (shorter than /{least})"));
     }
 }
 
@@ -104,14 +89,7 @@ mod tests {
     fn graded(check: Judge, text: &str) -> Option<Grade> {
         let file: Rc<Path> = Path::new("list").into();
         let mut findings = Findings::default();
-        check(
-            &Entry {
-                text: text.to_owned(),
-                file,
-                line: 1,
-            },
-            &mut findings,
-        );
+        check(&Entry { text: text.to_owned(), file, line: 1 }, &mut findings);
         assert!(findings.0.len() < 2, "{text}");
         findings.0.first().map(|finding| finding.grade)
     }

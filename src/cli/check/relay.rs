@@ -46,10 +46,7 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
             }
             told.push(decision.origin.to_string());
             let client = client.map_or_else(|| "a client without an address".to_owned(), |ip| ip.to_string());
-            let text = format!(
-                "open relay: {client} may send to {recipient} ({})",
-                decision.evidence.join("; ")
-            );
+            let text = format!("open relay: {client} may send to {recipient} ({})", decision.evidence.join("; "));
             match setup.lines.iter().find(|line| setup.origin(line) == *decision.origin) {
                 Some(line) => findings.line(Grade::Error, line, text),
                 None => findings.file(Grade::Error, setup.dir.path(), 0, text),
@@ -61,20 +58,13 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
 /// Who accepts, if anybody does.
 fn accepts(setup: &Setup, client: Option<IpAddr>, recipient: &str) -> Option<Decision> {
     let world = World::fake(Rc::clone(&setup.dir));
-    let links = setup
-        .lines
-        .iter()
-        .filter_map(|line| setup.link(line, &world).ok().flatten())
-        .collect();
+    let links = setup.lines.iter().filter_map(|line| setup.link(line, &world).ok().flatten()).collect();
     let mut chain = Chain::new(links, world);
     let mut connection = Connection::unknown(Launcher::Pipe);
     connection.remote_ip = client;
     let mut session = Session::new("check".to_owned(), setup.core.me.clone(), connection);
     let mut line = Silence;
-    let mut at = Connect {
-        session: &mut session,
-        line: &mut line,
-    };
+    let mut at = Connect { session: &mut session, line: &mut line };
     if matches!(chain.pre_connection(&mut at), Outcome::Denied(_))
         || matches!(chain.connect(&mut at), Outcome::Denied(_))
     {
@@ -82,27 +72,16 @@ fn accepts(setup: &Setup, client: Option<IpAddr>, recipient: &str) -> Option<Dec
     }
     let reverse_path = ReversePath::parse(SENDER).ok()?;
     let parameters = MailParameters::default();
-    let mut at = Mail {
-        session: &mut session,
-        reverse_path: &reverse_path,
-        parameters: &parameters,
-    };
+    let mut at = Mail { session: &mut session, reverse_path: &reverse_path, parameters: &parameters };
     if matches!(chain.mail(&mut at), Outcome::Denied(_)) {
         return None;
     }
     let transaction = Transaction::new(reverse_path, parameters);
     let mut recipient = Recipient::new(ForwardPath::parse(recipient).ok()?, RcptParameters::default());
     chain.take_decisions();
-    let mut at = Rcpt {
-        session: &mut session,
-        transaction: &transaction,
-        recipient: &mut recipient,
-    };
+    let mut at = Rcpt { session: &mut session, transaction: &transaction, recipient: &mut recipient };
     match chain.rcpt(&mut at) {
-        Outcome::Accepted => chain
-            .take_decisions()
-            .into_iter()
-            .rfind(|one| matches!(one.verdict, "accept" | "vouch")),
+        Outcome::Accepted => chain.take_decisions().into_iter().rfind(|one| matches!(one.verdict, "accept" | "vouch")),
         Outcome::Undecided | Outcome::Answered(_) | Outcome::Denied(_) | Outcome::Queued(..) => None,
     }
 }

@@ -37,26 +37,13 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
                 findings.file(Grade::Note, &dir.join("user"), 0, text);
             }
             Ok(Some(_)) => {}
-            Ok(None) => findings.file(
-                Grade::Error,
-                &dir.join("user"),
-                0,
-                format!("there is no account {name:?}"),
-            ),
-            Err(error) => findings.file(
-                Grade::Error,
-                &dir.join("user"),
-                0,
-                format!("look-up of {name:?}: {error}"),
-            ),
+            Ok(None) => findings.file(Grade::Error, &dir.join("user"), 0, format!("there is no account {name:?}")),
+            Err(error) => findings.file(Grade::Error, &dir.join("user"), 0, format!("look-up of {name:?}: {error}")),
         },
         None => {}
     }
     // Longer messages go to a file without a name: try one.
-    let place = SpoolPlace {
-        threshold: 0,
-        dir: core.spool_dir.clone(),
-    };
+    let place = SpoolPlace { threshold: 0, dir: core.spool_dir.clone() };
     if let Err(error) = Spool::new(place).write(b"postern check") {
         let text = format!("no message longer than size_threshold can be taken, no file can be made here: {error}");
         findings.file(Grade::Error, &core.spool_dir, 0, text);
