@@ -143,7 +143,9 @@ impl Bench {
 
     /// Of many at once, because pages that they share are counted in parts.
     fn idle(&self) {
-        for (name, program) in [("postern", Bench::postern as fn(&Bench) -> Command), ("floor", |bench| bench.floor("quit"))] {
+        for (name, program) in
+            [("postern", Bench::postern as fn(&Bench) -> Command), ("floor", |bench| bench.floor("quit"))]
+        {
             let mut all = Vec::new();
             for _ in 0..100 {
                 let (end, client) = cost::connection().unwrap();
@@ -165,7 +167,9 @@ impl Bench {
     fn message(&self) {
         let one: cost::Dialog = |client| Client::new(client)?.messages(1, MESSAGE_OCTETS);
         let (ours, theirs, ratio) = self.compare("dialog", one, SESSIONS_PER_ROUND);
-        println!("message: CPU ms per session with {MESSAGE_OCTETS} octets: postern {ours:.3}, floor {theirs:.3}, ratio {ratio:.2}");
+        println!(
+            "message: CPU ms per session with {MESSAGE_OCTETS} octets: postern {ours:.3}, floor {theirs:.3}, ratio {ratio:.2}"
+        );
     }
 
     fn pipe(&self) {

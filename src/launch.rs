@@ -181,10 +181,7 @@ impl Connection {
 
     /// Puts together what environment and socket say.
     pub fn from_environment(env: &dyn Fn(&str) -> Option<OsString>, ends: &dyn Ends) -> Self {
-        let mut reader = Reader {
-            env,
-            notes: Vec::new(),
-        };
+        let mut reader = Reader { env, notes: Vec::new() };
         let mut connection = reader.far_end(ends);
         reader.near_end(&mut connection, ends);
         reader.rules(&mut connection);
@@ -237,12 +234,8 @@ impl Reader<'_> {
                 connection.remote_ip = Some(address.ip().to_canonical());
                 connection.remote_port = Some(address.port());
             }
-            Peer::Unknown => self
-                .notes
-                .push("the socket has no internet peer".to_owned()),
-            Peer::NoSocket => self
-                .notes
-                .push("no socket and no launcher's variables".to_owned()),
+            Peer::Unknown => self.notes.push("the socket has no internet peer".to_owned()),
+            Peer::NoSocket => self.notes.push("no socket and no launcher's variables".to_owned()),
         }
         connection
     }
@@ -256,34 +249,24 @@ impl Reader<'_> {
         let own = || {
             let prefix = (self.env)("PROTO")?.into_string().ok()?;
             let harmless = |octet: u8| octet.is_ascii_uppercase() || octet.is_ascii_digit();
-            (!prefix.is_empty() && prefix.len() <= 16 && prefix.bytes().all(harmless))
-                .then_some(prefix)
+            (!prefix.is_empty() && prefix.len() <= 16 && prefix.bytes().all(harmless)).then_some(prefix)
         };
-        given("TCP")
-            .or_else(|| given(&own()?))
-            .or_else(|| given("TCP6"))
+        given("TCP").or_else(|| given(&own()?)).or_else(|| given("TCP6"))
     }
 
     fn ucspi_details(&mut self, prefix: &str, connection: &mut Connection) {
         let name = |suffix: &str| format!("{prefix}{suffix}");
         connection.remote_port = self.number(&name("REMOTEPORT"));
         connection.remote_host = self.host(&name("REMOTEHOST"));
-        connection.remote_info = self
-            .printable(&name("REMOTEINFO"))
-            .filter(|text| !text.is_empty());
+        connection.remote_info = self.printable(&name("REMOTEINFO")).filter(|text| !text.is_empty());
         // s6 gives a listening socket's wildcard address, tcpsvd a service's name as the port: then the socket is asked.
-        connection.local_ip = (self.env)(&name("LOCALIP"))
-            .and_then(|text| parse_ip(text.to_str()?))
-            .filter(|ip| !ip.is_unspecified());
-        connection.local_port =
-            (self.env)(&name("LOCALPORT")).and_then(|text| text.to_str()?.parse().ok());
+        connection.local_ip =
+            (self.env)(&name("LOCALIP")).and_then(|text| parse_ip(text.to_str()?)).filter(|ip| !ip.is_unspecified());
+        connection.local_port = (self.env)(&name("LOCALPORT")).and_then(|text| text.to_str()?.parse().ok());
         connection.local_host = self.host(&name("LOCALHOST"));
         // s6 counts the others, tcpsvd counts this one too.
-        let others = self
-            .number::<u32>(&name("CONNNUM"))
-            .map(|others| u64::from(others) + 1);
-        connection.connections_from_client =
-            others.or_else(|| self.number::<u32>(&name("CONCURRENCY")).map(u64::from));
+        let others = self.number::<u32>(&name("CONNNUM")).map(|others| u64::from(others) + 1);
+        connection.connections_from_client = others.or_else(|| self.number::<u32>(&name("CONCURRENCY")).map(u64::from));
     }
 
     fn near_end(&self, connection: &mut Connection, ends: &dyn Ends) {
@@ -292,9 +275,7 @@ impl Reader<'_> {
             return;
         }
         if let Some(address) = ends.local() {
-            connection
-                .local_ip
-                .get_or_insert(address.ip().to_canonical());
+            connection.local_ip.get_or_insert(address.ip().to_canonical());
             connection.local_port.get_or_insert(address.port());
         }
     }
@@ -346,19 +327,12 @@ impl Reader<'_> {
     fn printable(&self, name: &str) -> Option<String> {
         let text = (self.env)(name)?;
         let kept = |c: &char| c.is_ascii_graphic() || *c == ' ';
-        Some(
-            text.to_string_lossy()
-                .chars()
-                .filter(kept)
-                .take(TEXT_OCTETS_MAX)
-                .collect(),
-        )
+        Some(text.to_string_lossy().chars().filter(kept).take(TEXT_OCTETS_MAX).collect())
     }
 
     fn note(&mut self, name: &str, wanted: &str, text: &OsString) {
         let shown: String = text.to_string_lossy().chars().take(64).collect();
-        self.notes
-            .push(format!("{name} is not {wanted}: {shown:?}"));
+        self.notes.push(format!("{name} is not {wanted}: {shown:?}"));
     }
 }
 
@@ -400,28 +374,16 @@ mod tests {
     }
 
     fn pipe() -> Fake {
-        Fake {
-            peer: Peer::NoSocket,
-            local: None,
-            stderr_was_client: false,
-            asked: Cell::new(0),
-        }
+        Fake { peer: Peer::NoSocket, local: None, stderr_was_client: false, asked: Cell::new(0) }
     }
 
     fn socket(peer: &str) -> Fake {
         let peer = Peer::Address(peer.parse().expect("an address"));
-        Fake {
-            peer,
-            local: Some("[::ffff:192.0.2.25]:25"),
-            ..pipe()
-        }
+        Fake { peer, local: Some("[::ffff:192.0.2.25]:25"), ..pipe() }
     }
 
     fn gone() -> Fake {
-        Fake {
-            peer: Peer::Unknown,
-            ..pipe()
-        }
+        Fake { peer: Peer::Unknown, ..pipe() }
     }
 
     type Env<'a> = &'a [(&'a str, &'a str)];
@@ -499,10 +461,7 @@ mod tests {
             assert_eq!(summary(&read(env, &ends)), expected, "{env:?}");
         }
         let long = read(&[("TCPREMOTEIP", &"9".repeat(100_000))], &pipe());
-        assert!(
-            long.notes.iter().all(|note| note.len() < 200),
-            "a note is for a log line"
-        );
+        assert!(long.notes.iter().all(|note| note.len() < 200), "a note is for a log line");
     }
 
     #[test]
@@ -527,28 +486,16 @@ mod tests {
             (&long, Some(&long[..255])),
         ];
         for (text, expected) in table {
-            let env = [
-                ("TCPREMOTEIP", "192.0.2.1"),
-                ("TCPREMOTEHOST", text),
-                ("TCPLOCALHOST", text),
-            ];
+            let env = [("TCPREMOTEIP", "192.0.2.1"), ("TCPREMOTEHOST", text), ("TCPLOCALHOST", text)];
             let connection = read(&env, &pipe());
             assert_eq!(connection.remote_host.as_deref(), expected);
             assert_eq!(connection.local_host.as_deref(), expected);
         }
-        let env = [
-            ("TCPREMOTEIP", "192.0.2.1"),
-            ("TCPREMOTEINFO", "user\r\n\u{1b}[31m 7"),
-        ];
-        assert_eq!(
-            read(&env, &pipe()).remote_info.as_deref(),
-            Some("user[31m 7")
-        );
+        let env = [("TCPREMOTEIP", "192.0.2.1"), ("TCPREMOTEINFO", "user\r\n\u{1b}[31m 7")];
+        assert_eq!(read(&env, &pipe()).remote_info.as_deref(), Some("user[31m 7"));
         // Not UTF-8 at all.
         let env = |name: &str| match name {
-            "TCPREMOTEIP" | "TCPREMOTEHOST" | "RELAYCLIENT" => {
-                Some(OsString::from_vec(vec![0xff, b'1']))
-            }
+            "TCPREMOTEIP" | "TCPREMOTEHOST" | "RELAYCLIENT" => Some(OsString::from_vec(vec![0xff, b'1'])),
             _ => None,
         };
         let connection = Connection::from_environment(&env, &pipe());
@@ -576,12 +523,7 @@ mod tests {
             let connection = read(env, &ends);
             assert_eq!(connection.relay_client.as_deref(), relay, "{env:?}");
             assert_eq!(connection.whitelist_client, whitelist, "{env:?}");
-            assert_eq!(
-                connection.notes.len(),
-                notes,
-                "{env:?}: {:?}",
-                connection.notes
-            );
+            assert_eq!(connection.notes.len(), notes, "{env:?}: {:?}", connection.notes);
         }
         let others: [(&str, &str, Option<u64>); 5] = [
             ("DATABYTES", "", None),
@@ -595,21 +537,9 @@ mod tests {
             assert_eq!(connection.databytes, expected, "{text}");
             assert_eq!(connection.notes.is_empty(), expected.is_some(), "{text}");
         }
-        assert_eq!(
-            read(&[TCP, ("RBLSMTPD", "")], &pipe()).rblsmtpd.as_deref(),
-            Some("")
-        );
-        assert_eq!(
-            read(&[TCP, ("TCPCONNNUM", "0")], &pipe()).connections_from_client,
-            Some(1)
-        );
-        assert_eq!(
-            read(&[TCP, ("TCPCONNNUM", "4294967295")], &pipe()).connections_from_client,
-            Some(1 << 32)
-        );
-        assert_eq!(
-            read(&[TCP, ("TCPCONCURRENCY", "3")], &pipe()).connections_from_client,
-            Some(3)
-        );
+        assert_eq!(read(&[TCP, ("RBLSMTPD", "")], &pipe()).rblsmtpd.as_deref(), Some(""));
+        assert_eq!(read(&[TCP, ("TCPCONNNUM", "0")], &pipe()).connections_from_client, Some(1));
+        assert_eq!(read(&[TCP, ("TCPCONNNUM", "4294967295")], &pipe()).connections_from_client, Some(1 << 32));
+        assert_eq!(read(&[TCP, ("TCPCONCURRENCY", "3")], &pipe()).connections_from_client, Some(3));
     }
 }

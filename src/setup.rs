@@ -221,7 +221,9 @@ impl Setup {
         let (standard, plugin) = match (standard, (entry.build)(settings, world)) {
             (Ok(standard), Ok(plugin)) => (standard, plugin),
             (Err(first), Err(second)) => {
-                return Err(ConfigError::from_many(vec![first, second]).unwrap_or_else(|| line.error("cannot be built")));
+                return Err(
+                    ConfigError::from_many(vec![first, second]).unwrap_or_else(|| line.error("cannot be built"))
+                );
             }
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };

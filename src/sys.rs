@@ -4,8 +4,8 @@
 //! `transport/` waits with the signals unblocked, `world/` starts programs, `hook/` guards its calls with the watchdog.
 #![allow(unsafe_code)]
 
-mod signals;
 pub mod arena;
+mod signals;
 pub mod wait;
 pub mod watchdog;
 
@@ -45,16 +45,15 @@ pub fn client_socket() -> ManuallyDrop<TcpStream> {
 pub fn client() -> Option<(OwnedFd, OwnedFd)> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     // SAFETY: std opened 0 to 2 before main if they were closed; nobody else here owns them, and this happens once.
-    (!TAKEN.swap(true, SeqCst))
-        .then(|| unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) })
+    (!TAKEN.swap(true, SeqCst)).then(|| unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) })
 }
 
 /// Fills `buffer` from getrandom(2), without a CPU feature test. False: the kernel would not.
 pub fn random(buffer: &mut [u8]) -> bool {
     // SAFETY: pointer and length are one slice's. Up to 256 octets are never cut short nor interrupted.
-    buffer.chunks_mut(256).all(|part| unsafe {
-        getrandom(part.as_mut_ptr().cast(), part.len(), 0) == part.len() as isize
-    })
+    buffer
+        .chunks_mut(256)
+        .all(|part| unsafe { getrandom(part.as_mut_ptr().cast(), part.len(), 0) == part.len() as isize })
 }
 
 /// Ends the process at once, without destructors or buffers: for signal handlers.
@@ -110,19 +109,11 @@ pub fn spawn(
         posix_spawnattr_destroy(&mut how);
         error
     };
-    if error == 0 {
-        Ok(pid)
-    } else {
-        Err(io::Error::from_raw_os_error(error))
-    }
+    if error == 0 { Ok(pid) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
-    strings
-        .iter()
-        .map(|s| s.as_ptr().cast_mut())
-        .chain([null_mut()])
-        .collect()
+    strings.iter().map(|s| s.as_ptr().cast_mut()).chain([null_mut()]).collect()
 }
 
 /// Before the first child: descriptors from 3 on that the launcher left open are not for children, and a launcher that ignores

@@ -20,30 +20,14 @@ use common::{store, workers};
 fn every_dialog_gives_what_is_written_beside_it() {
     let cases = cases(&common::tests().join("dialogs"));
     assert!(!cases.is_empty(), "no dialog found");
-    let faults: Vec<String> = workers::each(&cases, |case| check(case))
-        .into_iter()
-        .flatten()
-        .collect();
-    assert!(
-        faults.is_empty(),
-        "{} of {} dialogs differ\n\n{}",
-        faults.len(),
-        cases.len(),
-        faults.join("\n")
-    );
+    let faults: Vec<String> = workers::each(&cases, |case| check(case)).into_iter().flatten().collect();
+    assert!(faults.is_empty(), "{} of {} dialogs differ\n\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
 
 /// Every `.smtp` file, sorted, one level down.
 fn cases(dialogs: &Path) -> Vec<PathBuf> {
-    let files = store::names(dialogs)
-        .into_iter()
-        .flat_map(|topic| store::names(&topic));
-    files
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "smtp")
-        })
-        .collect()
+    let files = store::names(dialogs).into_iter().flat_map(|topic| store::names(&topic));
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "smtp")).collect()
 }
 
 /// What is wrong with one case; `None` if nothing is.
@@ -74,14 +58,8 @@ fn check(case: &Path) -> Option<String> {
             String::new()
         }
     };
-    faults += &compare(
-        &case.with_extension("reply"),
-        &normal(&outcome.output, &outcome.log),
-    );
-    faults += &compare(
-        &case.with_extension("queued"),
-        &normal(&arrived(&room), &outcome.log),
-    );
+    faults += &compare(&case.with_extension("reply"), &normal(&outcome.output, &outcome.log));
+    faults += &compare(&case.with_extension("queued"), &normal(&arrived(&room), &outcome.log));
     faults += &compare(&case.with_extension("status"), status.as_bytes());
     (!faults.is_empty()).then(|| format!("{}\n{faults}  log:\n{}", case.display(), outcome.log))
 }
@@ -133,9 +111,7 @@ fn arrived(room: &Room) -> Vec<u8> {
     let mut part = |headline: String, octets: &[u8]| {
         all.push_str(&headline);
         all.push('\n');
-        readable(octets)
-            .lines()
-            .for_each(|line| all.push_str(&format!("  {line}\n")));
+        readable(octets).lines().for_each(|line| all.push_str(&format!("  {line}\n")));
     };
     for (at, queued) in store::queued(room).iter().enumerate() {
         part(format!("message {}", at + 1), &queued.message);
@@ -156,9 +132,7 @@ fn arrived(room: &Room) -> Vec<u8> {
         let mut messages = store::maildir(&dir);
         messages.sort();
         let name = dir.strip_prefix(room.root()).unwrap().display();
-        messages
-            .iter()
-            .for_each(|message| part(format!("maildir {name}"), message));
+        messages.iter().for_each(|message| part(format!("maildir {name}"), message));
     }
     all.into_bytes()
 }

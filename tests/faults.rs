@@ -12,8 +12,7 @@ use common::replies;
 use common::room::Room;
 use common::{store, workers};
 
-const BEFORE: &str =
-    "EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<x@here.example>\r\nDATA\r\n";
+const BEFORE: &str = "EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<x@here.example>\r\nDATA\r\n";
 const HEADER: &str = "From: a@client.example\r\nSubject: faults\r\n\r\n";
 
 /// A whole session with one message of this many lines of 64 octets.
@@ -32,9 +31,7 @@ const LARGE: usize = 4000;
 fn class(outcome: &Outcome) -> u16 {
     let replies = replies::of(&outcome.output);
     let verdicts = replies::verdicts(&replies);
-    let [Some(verdict)] = verdicts[..] else {
-        panic!("not one message decided: {replies:?}\nlog: {}", outcome.log)
-    };
+    let [Some(verdict)] = verdicts[..] else { panic!("not one message decided: {replies:?}\nlog: {}", outcome.log) };
     verdict.class()
 }
 
@@ -53,22 +50,12 @@ impl Tally {
     fn count(&mut self, name: &str, outcome: &Outcome, stored: &[Vec<u8>], whole: &[u8]) {
         self.faults += 1;
         let replies = replies::of(&outcome.output);
-        let accepted = replies::verdicts(&replies)
-            .into_iter()
-            .flatten()
-            .filter(|reply| reply.class() == 2)
-            .count();
-        let half = stored
-            .iter()
-            .filter(|message| !message.ends_with(whole))
-            .count();
+        let accepted = replies::verdicts(&replies).into_iter().flatten().filter(|reply| reply.class() == 2).count();
+        let half = stored.iter().filter(|message| !message.ends_with(whole)).count();
         let hang = outcome.end == End::Overtime || !outcome.released;
         let lost = accepted.saturating_sub(stored.len());
         if lost + half > 0 || hang {
-            eprintln!(
-                "{name}: lost {lost}, half {half}, hang {hang}, {replies:?}\n{}",
-                outcome.log
-            );
+            eprintln!("{name}: lost {lost}, half {half}, hang {hang}, {replies:?}\n{}", outcome.log);
         }
         self.accepted += accepted;
         self.lost += lost;
@@ -77,13 +64,7 @@ impl Tally {
     }
 
     fn verify(&self, what: &str) {
-        let Tally {
-            faults,
-            accepted,
-            lost,
-            half,
-            hangs,
-        } = self;
+        let Tally { faults, accepted, lost, half, hangs } = self;
         eprintln!(
             "{what}: faults tried {faults}, mails accepted {accepted}, mails lost {lost}, half mails visible {half}, \
              hangs {hangs}"
@@ -93,10 +74,7 @@ impl Tally {
 }
 
 fn messages(room: &Room) -> Vec<Vec<u8>> {
-    store::queued(room)
-        .into_iter()
-        .map(|queued| queued.message)
-        .collect()
+    store::queued(room).into_iter().map(|queued| queued.message).collect()
 }
 
 fn as_stored(content: &str) -> Vec<u8> {
@@ -110,11 +88,7 @@ fn every_exit_status_of_qmail_queue() {
     let outcomes = workers::each(&codes, |code| {
         let room = Room::with_queue();
         // 0 without the fault: really queued.
-        let fault = if *code == 0 {
-            String::new()
-        } else {
-            format!("exit={code}")
-        };
+        let fault = if *code == 0 { String::new() } else { format!("exit={code}") };
         let outcome = Play::new(&room).fault(&fault).run(session(1).as_bytes());
         let stored = messages(&room);
         (outcome, stored)
@@ -126,18 +100,8 @@ fn every_exit_status_of_qmail_queue() {
             11..=40 | 115 => 5,
             _ => 4,
         };
-        assert_eq!(
-            class(outcome),
-            expected,
-            "exit {code}: {}",
-            String::from_utf8_lossy(&outcome.output)
-        );
-        tally.count(
-            &format!("exit {code}"),
-            outcome,
-            stored,
-            &as_stored(&content(1)),
-        );
+        assert_eq!(class(outcome), expected, "exit {code}: {}", String::from_utf8_lossy(&outcome.output));
+        tally.count(&format!("exit {code}"), outcome, stored, &as_stored(&content(1)));
     }
     tally.verify("exit status of qmail-queue");
 }
@@ -185,30 +149,19 @@ const CHILD_FAULTS: &[(&str, usize, &[u16])] = &[
 fn every_other_failure_of_qmail_queue() {
     let outcomes = workers::each(CHILD_FAULTS, |(fault, lines, _)| {
         let room = Room::with_queue().impatient(2, 4);
-        let outcome = Play::new(&room)
-            .fault(fault)
-            .run(session(*lines).as_bytes());
+        let outcome = Play::new(&room).fault(fault).run(session(*lines).as_bytes());
         // A child that hangs is ended by us, not left to itself.
-        let left =
-            store::hanging(&room).filter(|id| Path::new(&format!("/proc/{id}/cwd")).exists());
+        let left = store::hanging(&room).filter(|id| Path::new(&format!("/proc/{id}/cwd")).exists());
         assert_eq!(left, None, "{fault}: the child is still there");
         (outcome, messages(&room))
     });
     let mut tally = Tally::default();
     for ((fault, lines, expected), (outcome, stored)) in CHILD_FAULTS.iter().zip(&outcomes) {
         let class = class(outcome);
-        assert!(
-            expected.contains(&class),
-            "{fault}, {lines} lines: {}",
-            String::from_utf8_lossy(&outcome.output)
-        );
+        assert!(expected.contains(&class), "{fault}, {lines} lines: {}", String::from_utf8_lossy(&outcome.output));
         if *fault == "child" {
             // The grandchild is the queue's own affair; that it holds descriptor 2 or 4 must not keep the client.
-            assert!(
-                outcome.elapsed < Duration::from_secs(5),
-                "kept for {:?}",
-                outcome.elapsed
-            );
+            assert!(outcome.elapsed < Duration::from_secs(5), "kept for {:?}", outcome.elapsed);
         }
         tally.count(fault, outcome, stored, &as_stored(&content(*lines)));
     }
@@ -218,14 +171,9 @@ fn every_other_failure_of_qmail_queue() {
 /// The text of a custom error reaches the client as one clean reply with the class that its letter says.
 #[test]
 fn a_custom_error_text_is_passed_on_and_made_safe() {
-    for (text, expected) in [
-        ("Dwe are closed", "we are closed"),
-        ("Za\r\n250 ok\r\n", "250 ok"),
-    ] {
+    for (text, expected) in [("Dwe are closed", "we are closed"), ("Za\r\n250 ok\r\n", "250 ok")] {
         let room = Room::with_queue();
-        let outcome = Play::new(&room)
-            .fault(&format!("text=6:82:{text}"))
-            .run(session(1).as_bytes());
+        let outcome = Play::new(&room).fault(&format!("text=6:82:{text}")).run(session(1).as_bytes());
         let replies = replies::of(&outcome.output);
         let said = replies::verdicts(&replies)[0].unwrap();
         assert_eq!(said.class(), if text.starts_with('D') { 5 } else { 4 });
@@ -235,21 +183,15 @@ fn a_custom_error_text_is_passed_on_and_made_safe() {
 
 #[test]
 fn a_queue_that_cannot_be_run() {
-    let table = [
-        ("{ROOM}/bin/nothing", "missing"),
-        ("{ROOM}/config/me", "not executable"),
-        ("{ROOM}/bin", "a directory"),
-    ];
+    let table =
+        [("{ROOM}/bin/nothing", "missing"), ("{ROOM}/config/me", "not executable"), ("{ROOM}/bin", "a directory")];
     for (program, name) in table {
         let room = Room::new(&format!("rcpt_ok\nqueue/qmail-queue {program}\n"));
         let outcome = Play::new(&room).run(session(1).as_bytes());
         let replies = replies::of(&outcome.output);
         // It may be noticed before the greeting or at the hand-over; accepted is what it must not be.
         let refused = replies[0].code == 421 || class(&outcome) == 4;
-        assert!(
-            refused && outcome.end != End::Overtime,
-            "{name}: {replies:?}"
-        );
+        assert!(refused && outcome.end != End::Overtime, "{name}: {replies:?}");
     }
 }
 
@@ -265,37 +207,16 @@ fn how_qmail_queue_is_called() {
     assert_eq!(queued.len(), 1, "{}", client.transcript());
     assert_eq!(queued[0].notes, None);
     let facts = &queued[0].facts;
-    assert_eq!(
-        facts
-            .lines()
-            .filter(|line| line.starts_with("argument "))
-            .count(),
-        1,
-        "{facts}"
-    );
-    assert!(
-        facts.contains("variable RELAYCLIENT=\n") && facts.contains("blocked 0000000000000000\n"),
-        "{facts}"
-    );
-    for line in facts
-        .lines()
-        .filter_map(|line| line.strip_prefix("descriptor "))
-    {
+    assert_eq!(facts.lines().filter(|line| line.starts_with("argument ")).count(), 1, "{facts}");
+    assert!(facts.contains("variable RELAYCLIENT=\n") && facts.contains("blocked 0000000000000000\n"), "{facts}");
+    for line in facts.lines().filter_map(|line| line.strip_prefix("descriptor ")) {
         let (number, leads_to) = line.split_once(' ').unwrap();
         // What whoever runs the tests leaves open to all is no fault of the program.
-        if std::fs::read_link(format!("/proc/self/fd/{number}"))
-            .is_ok_and(|own| own == Path::new(leads_to))
-        {
+        if std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok_and(|own| own == Path::new(leads_to)) {
             continue;
         }
-        assert!(
-            ["0", "1", "2", "4", "6"].contains(&number),
-            "descriptor {line} was inherited"
-        );
-        assert!(
-            !leads_to.starts_with("socket:"),
-            "descriptor {line} is the client"
-        );
+        assert!(["0", "1", "2", "4", "6"].contains(&number), "descriptor {line} was inherited");
+        assert!(!leads_to.starts_with("socket:"), "descriptor {line} is the client");
     }
 }
 
@@ -308,33 +229,15 @@ fn the_client_goes_after_every_octet() {
     let outcomes = workers::each(&cuts, |&cut| {
         let room = Room::with_queue();
         let outcome = Play::new(&room).run(&whole.as_bytes()[..cut]);
-        assert_eq!(
-            room.left_behind(),
-            Vec::<std::path::PathBuf>::new(),
-            "cut at {cut}"
-        );
+        assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new(), "cut at {cut}");
         (outcome, messages(&room))
     });
     let mut tally = Tally::default();
     for (cut, (outcome, stored)) in cuts.iter().zip(&outcomes) {
-        assert_eq!(
-            stored.len(),
-            usize::from(*cut >= end_of_data),
-            "cut at {cut}: {}",
-            outcome.log
-        );
-        tally.count(
-            &format!("cut at {cut}"),
-            outcome,
-            stored,
-            &as_stored(&content(2)),
-        );
+        assert_eq!(stored.len(), usize::from(*cut >= end_of_data), "cut at {cut}: {}", outcome.log);
+        tally.count(&format!("cut at {cut}"), outcome, stored, &as_stored(&content(2)));
     }
-    assert_eq!(
-        tally.accepted,
-        whole.len() - end_of_data + 1,
-        "each whole message was accepted"
-    );
+    assert_eq!(tally.accepted, whole.len() - end_of_data + 1, "each whole message was accepted");
     tally.verify("input ends after every octet");
 }
 
@@ -344,11 +247,7 @@ fn the_client_goes_within_a_chunk() {
     let body = content(1);
     let (first, second) = body.split_at(30);
     let before = BEFORE.strip_suffix("DATA\r\n").unwrap();
-    let chunks = format!(
-        "BDAT {}\r\n{first}BDAT {} LAST\r\n{second}",
-        first.len(),
-        second.len()
-    );
+    let chunks = format!("BDAT {}\r\n{first}BDAT {} LAST\r\n{second}", first.len(), second.len());
     let whole = format!("{before}{chunks}QUIT\r\n");
     let end_of_data = before.len() + chunks.len();
     let cuts: Vec<usize> = (before.len()..=whole.len()).collect();
@@ -359,17 +258,8 @@ fn the_client_goes_within_a_chunk() {
         messages(&room)
     });
     for (cut, stored) in cuts.iter().zip(stored) {
-        assert_eq!(
-            stored.len(),
-            usize::from(*cut >= end_of_data),
-            "cut at {cut}"
-        );
-        assert!(
-            stored
-                .iter()
-                .all(|message| message.ends_with(&as_stored(&body))),
-            "cut at {cut}"
-        );
+        assert_eq!(stored.len(), usize::from(*cut >= end_of_data), "cut at {cut}");
+        assert!(stored.iter().all(|message| message.ends_with(&as_stored(&body))), "cut at {cut}");
     }
 }
 
@@ -377,11 +267,7 @@ fn the_client_goes_within_a_chunk() {
 #[test]
 fn the_connection_breaks_between_lines() {
     let whole = session(LARGE / 10);
-    let mut cuts: Vec<usize> = whole
-        .match_indices("\r\n")
-        .map(|(at, _)| at + 2)
-        .step_by(20)
-        .collect();
+    let mut cuts: Vec<usize> = whole.match_indices("\r\n").map(|(at, _)| at + 2).step_by(20).collect();
     cuts.push(whole.len());
     // Unbroken, it is queued: else the rest would prove nothing.
     let room = Room::with_queue();
@@ -399,21 +285,9 @@ fn the_connection_breaks_between_lines() {
         let end = served.end(Duration::from_secs(20));
         assert!(matches!(end, End::Code(_)), "cut at {cut}: {end:?}");
         let stored = messages(&room);
-        assert!(
-            stored
-                .iter()
-                .all(|message| message.ends_with(&as_stored(&content(LARGE / 10)))),
-            "cut at {cut}"
-        );
-        assert!(
-            cut >= whole.len() - 6 || stored.is_empty(),
-            "cut at {cut}: queued without its end"
-        );
-        assert_eq!(
-            room.left_behind(),
-            Vec::<std::path::PathBuf>::new(),
-            "cut at {cut}"
-        );
+        assert!(stored.iter().all(|message| message.ends_with(&as_stored(&content(LARGE / 10)))), "cut at {cut}");
+        assert!(cut >= whole.len() - 6 || stored.is_empty(), "cut at {cut}: queued without its end");
+        assert_eq!(room.left_behind(), Vec::<std::path::PathBuf>::new(), "cut at {cut}");
         broken += 1;
     }
     eprintln!("connections broken {broken}, half mails visible 0, hangs 0");

@@ -333,7 +333,13 @@ fn the_postmaster_is_reached_whatever_a_plugin_says_at_rcpt() {
             assert_eq!(store::maildir(&room.path("mail")).len(), 1, "{how}");
             client.command("MAIL FROM:<>", 250);
         }
-        let far = if how == "panic" { 503 } else if ["deny", "hang_up"].contains(&how) { 550 } else { 450 };
+        let far = if how == "panic" {
+            503
+        } else if ["deny", "hang_up"].contains(&how) {
+            550
+        } else {
+            450
+        };
         client.command("RCPT TO:<postmaster@far.example>", far);
         drop(client);
         assert_eq!(served.end(Duration::from_secs(5)), End::Code(0), "{how}");

@@ -34,20 +34,13 @@ fn mailfront(program: &Path, dialog: &str, fault: &str) -> (Vec<Queued>, Vec<u8>
 fn ours(dialog: &str, fault: &str) -> (Vec<Queued>, Vec<u8>) {
     let room = Room::with_queue();
     let outcome = Play::new(&room).fault(fault).run(dialog.as_bytes());
-    assert!(
-        store::breaches(&room).is_empty(),
-        "{:?}",
-        store::breaches(&room)
-    );
+    assert!(store::breaches(&room).is_empty(), "{:?}", store::breaches(&room));
     (store::queued(&room), outcome.output)
 }
 
 /// A whole session with this sender, these recipients and this content.
 fn dialog(sender: &str, recipients: &[&str], content: &str) -> String {
-    let recipients: String = recipients
-        .iter()
-        .map(|path| format!("RCPT TO:<{path}>\r\n"))
-        .collect();
+    let recipients: String = recipients.iter().map(|path| format!("RCPT TO:<{path}>\r\n")).collect();
     format!("EHLO c.example\r\nMAIL FROM:<{sender}>\r\n{recipients}DATA\r\n{content}.\r\nQUIT\r\n")
 }
 
@@ -59,75 +52,21 @@ fn the_same_octets_reach_qmail_queue() {
     let text = "Subject: x\r\n\r\n";
     let table: &[(&str, String)] = &[
         ("null sender", dialog("", &["x@here.example"], text)),
-        (
-            "plain",
-            dialog(
-                "a@b.example",
-                &["x@here.example"],
-                &format!("{text}one\r\ntwo\r\n"),
-            ),
-        ),
-        (
-            "two recipients",
-            dialog("a@b.example", &["x@here.example", "y@here.example"], text),
-        ),
-        (
-            "dots",
-            dialog(
-                "a@b.example",
-                &["x@here.example"],
-                &format!("{text}..\r\n...\r\n.x\r\nx.\r\n"),
-            ),
-        ),
+        ("plain", dialog("a@b.example", &["x@here.example"], &format!("{text}one\r\ntwo\r\n"))),
+        ("two recipients", dialog("a@b.example", &["x@here.example", "y@here.example"], text)),
+        ("dots", dialog("a@b.example", &["x@here.example"], &format!("{text}..\r\n...\r\n.x\r\nx.\r\n"))),
         ("empty", dialog("a@b.example", &["x@here.example"], "")),
-        (
-            "only a body",
-            dialog("a@b.example", &["x@here.example"], "\r\nbody\r\n"),
-        ),
-        (
-            "no header",
-            dialog(
-                "a@b.example",
-                &["x@here.example"],
-                "one\r\ntwo: x\r\nthree\r\n",
-            ),
-        ),
-        (
-            "quoted",
-            dialog("\"a b\"@b.example", &["\"x\\@y\"@here.example"], text),
-        ),
-        (
-            "8 bit",
-            dialog(
-                "a@b.example",
-                &["x@here.example"],
-                &format!("{text}\u{e9}\r\n"),
-            ),
-        ),
-        (
-            "a long line",
-            dialog(
-                "a@b.example",
-                &["x@here.example"],
-                &format!("{text}{}\r\n", "z".repeat(990)),
-            ),
-        ),
+        ("only a body", dialog("a@b.example", &["x@here.example"], "\r\nbody\r\n")),
+        ("no header", dialog("a@b.example", &["x@here.example"], "one\r\ntwo: x\r\nthree\r\n")),
+        ("quoted", dialog("\"a b\"@b.example", &["\"x\\@y\"@here.example"], text)),
+        ("8 bit", dialog("a@b.example", &["x@here.example"], &format!("{text}\u{e9}\r\n"))),
+        ("a long line", dialog("a@b.example", &["x@here.example"], &format!("{text}{}\r\n", "z".repeat(990)))),
     ];
     for (name, dialog) in table {
         let (theirs, their_output) = mailfront(&program, dialog, "");
         let (ours, our_output) = ours(dialog, "");
-        assert_eq!(
-            theirs.len(),
-            1,
-            "{name}: the judge queued nothing: {}",
-            String::from_utf8_lossy(&their_output)
-        );
-        assert_eq!(
-            ours.len(),
-            1,
-            "{name}: {}",
-            String::from_utf8_lossy(&our_output)
-        );
+        assert_eq!(theirs.len(), 1, "{name}: the judge queued nothing: {}", String::from_utf8_lossy(&their_output));
+        assert_eq!(ours.len(), 1, "{name}: {}", String::from_utf8_lossy(&our_output));
         assert_eq!(
             ours[0].envelope.escape_ascii().to_string(),
             theirs[0].envelope.escape_ascii().to_string(),
@@ -144,9 +83,7 @@ fn without_received(message: &[u8]) -> &[u8] {
     if !message.starts_with(b"Received:") {
         return message;
     }
-    let end = message
-        .windows(2)
-        .position(|two| two[0] == b'\n' && !b" \t".contains(&two[1]));
+    let end = message.windows(2).position(|two| two[0] == b'\n' && !b" \t".contains(&two[1]));
     end.map_or(&[], |at| &message[at + 1..])
 }
 
@@ -155,23 +92,14 @@ fn the_same_class_of_reply_for_every_exit_status_of_the_table() {
     let Some(program) = common::require("mailfront") else {
         return;
     };
-    let dialog = dialog(
-        "a@b.example",
-        &["x@here.example"],
-        "Subject: x\r\n\r\nx\r\n",
-    );
-    for code in [
-        11, 31, 32, 40, 51, 52, 53, 54, 55, 56, 61, 62, 63, 64, 65, 66, 71, 72, 73, 74, 81, 91, 120,
-    ] {
+    let dialog = dialog("a@b.example", &["x@here.example"], "Subject: x\r\n\r\nx\r\n");
+    for code in [11, 31, 32, 40, 51, 52, 53, 54, 55, 56, 61, 62, 63, 64, 65, 66, 71, 72, 73, 74, 81, 91, 120] {
         let fault = format!("exit={code}");
         let class = |output: &[u8]| {
             let replies = replies::of(output);
             replies::verdicts(&replies)[0].map(|reply| reply.class())
         };
-        let (theirs, ours) = (
-            class(&mailfront(&program, &dialog, &fault).1),
-            class(&ours(&dialog, &fault).1),
-        );
+        let (theirs, ours) = (class(&mailfront(&program, &dialog, &fault).1), class(&ours(&dialog, &fault).1));
         assert_eq!(ours, theirs, "exit {code}");
     }
 }

@@ -16,10 +16,7 @@ const TEXT: &str = "From: a@client.example\nTo: x@here.example\nSubject: through
 
 /// Each launcher that can be used here.
 fn with_each(test: impl Fn(Launcher)) {
-    Launcher::ALL
-        .into_iter()
-        .filter(|launcher| launcher.available())
-        .for_each(test);
+    Launcher::ALL.into_iter().filter(|launcher| launcher.available()).for_each(test);
 }
 
 /// Sends the file `sent` of the room with swaks.
@@ -29,16 +26,7 @@ fn swaks(server: &Server, room: &Room, recipients: &str, more: &[&str]) {
     };
     let to = format!("127.0.0.1:{}", server.port);
     let output = Command::new(swaks)
-        .args([
-            "--server",
-            &to,
-            "--helo",
-            "client.example",
-            "-f",
-            "a@client.example",
-            "-t",
-            recipients,
-        ])
+        .args(["--server", &to, "--helo", "client.example", "-f", "a@client.example", "-t", recipients])
         .args(more)
         .arg("--data")
         .arg(format!("@{}", room.path("sent").display()))
@@ -47,21 +35,13 @@ fn swaks(server: &Server, room: &Room, recipients: &str, more: &[&str]) {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "swaks {more:?}: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "swaks {more:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The one message that the stand-in was given.
 fn only(room: &Room) -> Queued {
     let mut queued = store::queued(room);
-    assert!(
-        store::breaches(room).is_empty(),
-        "{:?}",
-        store::breaches(room)
-    );
+    assert!(store::breaches(room).is_empty(), "{:?}", store::breaches(room));
     assert_eq!(queued.len(), 1);
     queued.remove(0)
 }
@@ -86,15 +66,8 @@ fn swaks_delivers_to_qmail_queue() {
             assert_eq!(queued.recipients().join(","), recipients, "{launcher:?}");
             // swaks ends the data with a line end of its own.
             let trace = store::trace_before(&queued.message, format!("{TEXT}\n").as_bytes());
-            assert!(
-                trace.contains("127.0.0.1"),
-                "{launcher:?}: the client's address is not in {trace}"
-            );
-            assert_eq!(
-                trace.contains("for <"),
-                !recipients.contains(','),
-                "{launcher:?}: {trace}"
-            );
+            assert!(trace.contains("127.0.0.1"), "{launcher:?}: the client's address is not in {trace}");
+            assert_eq!(trace.contains("for <"), !recipients.contains(','), "{launcher:?}: {trace}");
         }
     });
 }
@@ -125,32 +98,14 @@ fn smtp_source_delivers_many_at_once() {
         let room = Room::with_maildir();
         let server = launcher.start(&room, &[]);
         let output = Command::new(&source)
-            .args([
-                "-s",
-                "4",
-                "-m",
-                "24",
-                "-l",
-                "5000",
-                "-f",
-                "a@client.example",
-                "-t",
-                "x@here.example",
-            ])
+            .args(["-s", "4", "-m", "24", "-l", "5000", "-f", "a@client.example", "-t", "x@here.example"])
             .arg(format!("inet:127.0.0.1:{}", server.port))
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{launcher:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{launcher:?}: {}", String::from_utf8_lossy(&output.stderr));
         let stored = store::maildir(&room.path("mail"));
         assert_eq!(stored.len(), 24, "{launcher:?}");
-        assert!(
-            stored.iter().all(|message| message.len() >= 5000),
-            "{launcher:?}"
-        );
+        assert!(stored.iter().all(|message| message.len() >= 5000), "{launcher:?}");
     });
 }
 
@@ -163,22 +118,10 @@ fn chunks_and_internationalised_mail() {
         let mut client = Client::connect(server.port);
         client.expect(220);
         let offered = client.command("EHLO client.example", 250).lines;
-        for keyword in [
-            "PIPELINING",
-            "8BITMIME",
-            "SMTPUTF8",
-            "CHUNKING",
-            "ENHANCEDSTATUSCODES",
-        ] {
-            assert!(
-                offered.iter().any(|line| line == keyword),
-                "{launcher:?}: no {keyword} in {offered:?}"
-            );
+        for keyword in ["PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES"] {
+            assert!(offered.iter().any(|line| line == keyword), "{launcher:?}: no {keyword} in {offered:?}");
         }
-        client.command(
-            "MAIL FROM:<r\u{e9}mi@client.example> BODY=8BITMIME SMTPUTF8",
-            250,
-        );
+        client.command("MAIL FROM:<r\u{e9}mi@client.example> BODY=8BITMIME SMTPUTF8", 250);
         client.command("RCPT TO:<\u{fc}ser@here.example>", 250);
         let body = "Subject: \u{e9}\r\n\r\n.\r\n..\r\nend";
         let (first, last) = body.as_bytes().split_at(10);
@@ -191,16 +134,10 @@ fn chunks_and_internationalised_mail() {
         let stored = store::maildir(&room.path("mail"));
         assert_eq!(stored.len(), 1, "{launcher:?}");
         let text = String::from_utf8(stored[0].clone()).unwrap();
-        assert!(
-            text.contains("with UTF8SMTP") || text.contains("with UTF8ESMTP"),
-            "{launcher:?}: {text}"
-        );
+        assert!(text.contains("with UTF8SMTP") || text.contains("with UTF8ESMTP"), "{launcher:?}: {text}");
         // A chunk's dots are content, and its last line need not end.
         let sent = body.replace("\r\n", "\n");
-        assert!(
-            text.trim_end_matches('\n').ends_with(&sent),
-            "{launcher:?}: {text}"
-        );
+        assert!(text.trim_end_matches('\n').ends_with(&sent), "{launcher:?}: {text}");
     });
 }
 
@@ -213,10 +150,7 @@ fn variables_of_the_launcher_are_heard() {
         let mut client = Client::connect(server.port);
         client.expect(220);
         let offered = client.command("EHLO client.example", 250).lines;
-        assert!(
-            offered.iter().any(|line| line == "SIZE 2000"),
-            "{launcher:?}: {offered:?}"
-        );
+        assert!(offered.iter().any(|line| line == "SIZE 2000"), "{launcher:?}: {offered:?}");
         client.command("MAIL FROM:<a@client.example>", 250);
         client.command("RCPT TO:<far@elsewhere.example>", 250);
         client.command("QUIT", 221);
@@ -241,10 +175,7 @@ fn a_broken_configuration_says_421_and_no_more() {
         let server = launcher.start(&room, &[]);
         let mut client = Client::connect(server.port);
         let reply = client.expect(421);
-        assert!(
-            !reply.lines.concat().contains("no_such_plugin"),
-            "{launcher:?}: {reply:?}"
-        );
+        assert!(!reply.lines.concat().contains("no_such_plugin"), "{launcher:?}: {reply:?}");
         client.closed();
     });
 }

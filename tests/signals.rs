@@ -50,10 +50,7 @@ fn role() {
         }
         "overrun" | "overrun quietly" => {
             watchdog::speak(role == "overrun");
-            let mut child = world().process.spawn(&Job {
-                arguments: vec!["20".into()],
-                ..Job::new("/bin/sleep")
-            });
+            let mut child = world().process.spawn(&Job { arguments: vec!["20".into()], ..Job::new("/bin/sleep") });
             let id = child.as_mut().expect("it starts").id();
             writeln!(std::io::stderr(), "child {id}").expect("written");
             let _outer = watchdog::guard(later);
@@ -77,20 +74,15 @@ fn role() {
             launch::protect_descriptors().expect("it can");
             // std's message goes to descriptor 2; what a child writes there, too.
             let _ = std::panic::catch_unwind(|| panic!("secret"));
-            let mut child = world().process.spawn(&Job {
-                arguments: vec!["-c".into(), "echo secret >&2; exit 3".into()],
-                ..Job::new("/bin/sh")
-            });
+            let mut child = world()
+                .process
+                .spawn(&Job { arguments: vec!["-c".into(), "echo secret >&2; exit 3".into()], ..Job::new("/bin/sh") });
             let _ = child.as_mut().expect("it starts").wait();
             std::process::exit(if launch::stderr_usable() { 43 } else { 42 });
         }
         "who is there" => {
             let connection = launch::Connection::from_environment(&|_| None, &launch::Standard);
-            std::fs::write(
-                std::env::var("OUT").expect("given"),
-                format!("{connection:?}"),
-            )
-            .expect("written");
+            std::fs::write(std::env::var("OUT").expect("given"), format!("{connection:?}")).expect("written");
             std::process::exit(42);
         }
         other => panic!("no role {other}"),
@@ -107,9 +99,7 @@ fn spin(until: Instant) -> ! {
 
 fn command(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("we run"));
-    command
-        .args(["--exact", "role", "--nocapture"])
-        .env(ROLE, role);
+    command.args(["--exact", "role", "--nocapture"]).env(ROLE, role);
     command
 }
 
@@ -142,16 +132,9 @@ fn a_signal_before_the_wait_ends_the_wait() {
 fn an_overrun_ends_the_process_and_its_children() {
     let start = Instant::now();
     let (heard, logged, status) = over_socket("overrun", false);
-    assert_eq!(
-        (status.code(), status.signal()),
-        (Some(111), None),
-        "{logged}"
-    );
+    assert_eq!((status.code(), status.signal()), (Some(111), None), "{logged}");
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(
-        heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"),
-        "{heard:?}"
-    );
+    assert!(heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"), "{heard:?}");
     // Our stderr has an end, so the child, which had it too, is gone.
     assert!(logged.starts_with("child "), "{logged}");
 
@@ -165,15 +148,9 @@ fn an_overrun_ends_the_process_and_its_children() {
 
 #[test]
 fn the_overrun_is_told_through_a_pipe_too() {
-    let output = command("overrun")
-        .stdin(Stdio::null())
-        .output()
-        .expect("it runs");
+    let output = command("overrun").stdin(Stdio::null()).output().expect("it runs");
     let heard = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"),
-        "{heard:?}"
-    );
+    assert!(heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"), "{heard:?}");
 }
 
 #[test]
@@ -196,11 +173,7 @@ fn no_word_to_stderr_reaches_the_client() {
     // So does a file that a person gave for both (2>&1).
     let mut file = tempfile::tempfile().expect("a file");
     let copy = || Stdio::from(file.try_clone().expect("a copy"));
-    let status = command("panics")
-        .stdout(copy())
-        .stderr(copy())
-        .status()
-        .expect("it runs");
+    let status = command("panics").stdout(copy()).stderr(copy()).status().expect("it runs");
     assert_eq!(status.code(), Some(43));
     std::io::Seek::rewind(&mut file).expect("a file can");
     let mut written = String::new();
@@ -213,24 +186,15 @@ fn who_is_there_by_descriptor_0() {
     let place = tempfile::NamedTempFile::new().expect("a file");
     let ask = |stdin: Stdio| {
         let mut command = command("who is there");
-        let status = command
-            .env("OUT", place.path())
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .status();
+        let status = command.env("OUT", place.path()).stdin(stdin).stdout(Stdio::null()).status();
         assert_eq!(status.expect("it runs").code(), Some(42));
         std::fs::read_to_string(place.path()).expect("written")
     };
     assert!(ask(Stdio::null()).contains("launcher: Pipe"));
-    assert!(
-        ask(Stdio::from(File::open("/dev/zero").expect("it is there"))).contains("launcher: Pipe")
-    );
+    assert!(ask(Stdio::from(File::open("/dev/zero").expect("it is there"))).contains("launcher: Pipe"));
     let (unix, _client) = UnixStream::pair().expect("a pair");
     let said = ask(Stdio::from(OwnedFd::from(unix)));
-    assert!(
-        said.contains("launcher: Socket") && said.contains("remote_ip: None"),
-        "{said}"
-    );
+    assert!(said.contains("launcher: Socket") && said.contains("remote_ip: None"), "{said}");
     // A dual-stack socket's IPv4 client.
     let Ok(listener) = std::net::TcpListener::bind("[::]:0") else {
         return;
@@ -238,13 +202,8 @@ fn who_is_there_by_descriptor_0() {
     let port = listener.local_addr().expect("bound").port();
     let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     client.write_all(b"QUIT\r\n").expect("sent");
-    let said = ask(Stdio::from(OwnedFd::from(
-        listener.accept().expect("a client").0,
-    )));
+    let said = ask(Stdio::from(OwnedFd::from(listener.accept().expect("a client").0)));
     assert!(said.contains("remote_ip: Some(127.0.0.1)"), "{said}");
     assert!(said.contains("local_ip: Some(127.0.0.1)"), "{said}");
-    assert!(
-        said.contains(&format!("local_port: Some({port})")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("local_port: Some({port})")), "{said}");
 }

@@ -95,11 +95,7 @@ struct Case {
 
 impl Case {
     fn new(name: String, content: &str, ends: bool) -> Case {
-        Case {
-            name,
-            data: format!("{content}{SECOND}"),
-            ends,
-        }
+        Case { name, data: format!("{content}{SECOND}"), ends }
     }
 
     fn session(&self) -> Vec<u8> {
@@ -125,21 +121,12 @@ impl Case {
         let name = &self.name;
         let queued = store::queued(room);
         let replies = replies::of(output);
-        let (smuggled, outer): (Vec<&Queued>, Vec<&Queued>) = queued
-            .iter()
-            .partition(|queued| queued.sender() == "smuggled@evil.example");
+        let (smuggled, outer): (Vec<&Queued>, Vec<&Queued>) =
+            queued.iter().partition(|queued| queued.sender() == "smuggled@evil.example");
         // The positive rows prove that the second transaction would be taken if it were let through.
-        assert_eq!(
-            smuggled.len(),
-            usize::from(self.ends),
-            "{name}: the second transaction, after {replies:?}"
-        );
+        assert_eq!(smuggled.len(), usize::from(self.ends), "{name}: the second transaction, after {replies:?}");
         let outer_min = usize::from(self.first_is_clean());
-        assert!(
-            (outer_min..=1).contains(&outer.len()),
-            "{name}: {} first messages, {replies:?}",
-            outer.len()
-        );
+        assert!((outer_min..=1).contains(&outer.len()), "{name}: {} first messages, {replies:?}", outer.len());
         for queued in outer {
             assert_eq!(queued.sender(), "outer@client.example", "{name}");
             let expected = unstuffed(first_message(&self.data));
@@ -148,21 +135,9 @@ impl Case {
                 store::trace_before(&queued.message, expected.as_bytes());
             }
         }
-        let accepted = replies::verdicts(&replies)
-            .into_iter()
-            .flatten()
-            .filter(|reply| reply.class() == 2)
-            .count();
-        assert_eq!(
-            accepted,
-            queued.len(),
-            "{name}: each 250 after 354 is one message queued: {replies:?}"
-        );
-        assert!(
-            store::breaches(room).is_empty(),
-            "{name}: {:?}",
-            store::breaches(room)
-        );
+        let accepted = replies::verdicts(&replies).into_iter().flatten().filter(|reply| reply.class() == 2).count();
+        assert_eq!(accepted, queued.len(), "{name}: each 250 after 354 is one message queued: {replies:?}");
+        assert!(store::breaches(room).is_empty(), "{name}: {:?}", store::breaches(room));
     }
 }
 
@@ -176,11 +151,7 @@ fn first_message(data: &str) -> &str {
 
 /// RFC 5321 §4.5.2, said as simply as can be; line ends become LF.
 fn unstuffed(content: &str) -> String {
-    content
-        .split("\r\n")
-        .map(|line| line.strip_prefix('.').unwrap_or(line))
-        .collect::<Vec<_>>()
-        .join("\n")
+    content.split("\r\n").map(|line| line.strip_prefix('.').unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -202,12 +173,7 @@ fn as_the_first_octets_of_a_message() {
 #[test]
 fn in_the_header() {
     workers::each(WITHIN, |(variant, ends)| {
-        Case::new(
-            format!("header {variant:?}"),
-            &format!("Subject: outer{variant}"),
-            *ends,
-        )
-        .play();
+        Case::new(format!("header {variant:?}"), &format!("Subject: outer{variant}"), *ends).play();
     });
 }
 
@@ -215,13 +181,8 @@ fn in_the_header() {
 #[test]
 fn across_the_borders_of_buffers() {
     const BORDERS: [usize; 6] = [512, 1024, 4096, 8192, 16384, 65536];
-    const VARIANTS: [(&str, bool); 5] = [
-        ("\r\n.\r\n", true),
-        ("\n.\r\n", false),
-        ("\r\n.\n", false),
-        ("\r\n..\r\n", false),
-        ("\r\n.\r\r\n", false),
-    ];
+    const VARIANTS: [(&str, bool); 5] =
+        [("\r\n.\r\n", true), ("\n.\r\n", false), ("\r\n.\n", false), ("\r\n..\r\n", false), ("\r\n.\r\r\n", false)];
     let mut cases = Vec::new();
     for border in BORDERS {
         for (variant, ends) in VARIANTS {
@@ -233,12 +194,7 @@ fn across_the_borders_of_buffers() {
         // Lines of 64 octets, for a line may not have more than 1000 (RFC 5321 §4.5.3.1.6).
         let fill = border.saturating_sub(BEFORE.len() + OUTER.len() + offset);
         let padding: String = (1..=fill).map(|at| padding(at, fill)).collect();
-        Case::new(
-            format!("{variant:?} at {border}-{offset}"),
-            &format!("{OUTER}{padding}{variant}"),
-            ends,
-        )
-        .play();
+        Case::new(format!("{variant:?} at {border}-{offset}"), &format!("{OUTER}{padding}{variant}"), ends).play();
     });
 }
 
@@ -264,11 +220,7 @@ fn cut_in_two_by_the_network() {
     workers::each(&cases, |&(variant, ends, cut)| {
         let room = Room::with_queue();
         let (mut client, mut served) = Client::serve(&room, Log::File);
-        let case = Case::new(
-            format!("{variant:?} cut at {cut}"),
-            &format!("{OUTER}{variant}"),
-            ends,
-        );
+        let case = Case::new(format!("{variant:?} cut at {cut}"), &format!("{OUTER}{variant}"), ends);
         let (session, at) = (case.session(), BEFORE.len() + OUTER.len() + cut);
         client.send(&session[..at]);
         // Long enough that the program has read the first piece.
@@ -283,20 +235,11 @@ fn cut_in_two_by_the_network() {
 /// One octet a packet: no two octets are ever seen together.
 #[test]
 fn octet_by_octet() {
-    const VARIANTS: [(&str, bool); 4] = [
-        ("\r\n.\r\n", true),
-        ("\n.\n", false),
-        ("\r\n.\n", false),
-        ("\r.\r", false),
-    ];
+    const VARIANTS: [(&str, bool); 4] = [("\r\n.\r\n", true), ("\n.\n", false), ("\r\n.\n", false), ("\r.\r", false)];
     workers::each(&VARIANTS, |&(variant, ends)| {
         let room = Room::with_queue();
         let (mut client, mut served) = Client::serve(&room, Log::File);
-        let case = Case::new(
-            format!("{variant:?} octet by octet"),
-            &format!("{OUTER}{variant}"),
-            ends,
-        );
+        let case = Case::new(format!("{variant:?} octet by octet"), &format!("{OUTER}{variant}"), ends);
         for octet in case.session() {
             client.send(&[octet]);
             thread::sleep(Duration::from_micros(300));
@@ -320,26 +263,12 @@ fn within_a_chunk() {
         let replies = replies::of(&outcome.output);
         // 220, EHLO, MAIL, RCPT, BDAT, QUIT: not one reply more.
         let codes: Vec<u16> = replies.iter().map(|reply| reply.code).collect();
-        assert_eq!(
-            (codes.len(), codes.last()),
-            (6, Some(&221)),
-            "{variant:?}: {replies:?}"
-        );
+        assert_eq!((codes.len(), codes.last()), (6, Some(&221)), "{variant:?}: {replies:?}");
         let queued = store::queued(&room);
-        assert!(
-            queued.len() <= 1
-                && queued
-                    .iter()
-                    .all(|one| one.sender() == "outer@client.example"),
-            "{queued:?}"
-        );
+        assert!(queued.len() <= 1 && queued.iter().all(|one| one.sender() == "outer@client.example"), "{queued:?}");
         if variant == "\r\n.\r\n" {
             assert_eq!(queued.len(), 1, "{replies:?}");
-            assert!(
-                queued[0].message.ends_with(b"second\n.\n"),
-                "{}",
-                queued[0].message.escape_ascii()
-            );
+            assert!(queued[0].message.ends_with(b"second\n.\n"), "{}", queued[0].message.escape_ascii());
         }
     }
 }
@@ -356,21 +285,13 @@ fn dots_come_through_as_the_sender_meant_them() {
         ("a: b\r\n\r\n.x\r\n", "a: b\n\nx\n"),
         ("a: b\r\n\r\nx.\r\n..y\r\nz..\r\n", "a: b\n\nx.\n.y\nz..\n"),
         ("..a: b\r\n\r\nx\r\n", ".a: b\n\nx\n"),
-        (
-            "no header at all\r\nsecond: line\r\n",
-            "no header at all\nsecond: line\n",
-        ),
+        ("no header at all\r\nsecond: line\r\n", "no header at all\nsecond: line\n"),
     ];
     for (sent, stored) in table {
         let room = Room::with_queue();
         let outcome = Play::new(&room).run(format!("{BEFORE}{sent}.\r\nQUIT\r\n").as_bytes());
         let queued = store::queued(&room);
-        assert_eq!(
-            queued.len(),
-            1,
-            "{sent:?}: {}",
-            String::from_utf8_lossy(&outcome.output)
-        );
+        assert_eq!(queued.len(), 1, "{sent:?}: {}", String::from_utf8_lossy(&outcome.output));
         store::trace_before(&queued[0].message, stored.as_bytes());
     }
 }
@@ -378,13 +299,9 @@ fn dots_come_through_as_the_sender_meant_them() {
 /// Refused as a whole, after the true end of data, and the session goes on.
 #[test]
 fn bare_line_ends_are_refused_where_nothing_else_is_set() {
-    for content in [
-        "a: b\r\n\r\nx\ny\r\n",
-        "a: b\r\n\r\nx\ry\r\n",
-        "a: b\nc: d\r\n\r\n",
-        "a: b\r\n\r\nx\r\r\n",
-        "\n\r\n",
-    ] {
+    for content in
+        ["a: b\r\n\r\nx\ny\r\n", "a: b\r\n\r\nx\ry\r\n", "a: b\nc: d\r\n\r\n", "a: b\r\n\r\nx\r\r\n", "\n\r\n"]
+    {
         let case = Case::new(format!("{content:?}"), &format!("{content}.\r\n"), true);
         let room = Room::with_queue();
         let outcome = Play::new(&room).run(&case.session());
@@ -392,10 +309,7 @@ fn bare_line_ends_are_refused_where_nothing_else_is_set() {
         let verdicts: Vec<_> = replies::verdicts(&replies).into_iter().flatten().collect();
         let codes: Vec<u16> = verdicts.iter().map(|reply| reply.code).collect();
         assert_eq!(codes, [550, 250], "{content:?}: {replies:?}");
-        assert!(
-            verdicts[0].lines[0].starts_with("5.5.2 "),
-            "{content:?}: {replies:?}"
-        );
+        assert!(verdicts[0].lines[0].starts_with("5.5.2 "), "{content:?}: {replies:?}");
         assert_eq!(store::queued(&room).len(), 1, "{content:?}");
     }
 }

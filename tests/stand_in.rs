@@ -35,9 +35,7 @@ fn call(room: &Room, fault: &str, message: &[u8], envelope: &[u8]) -> i32 {
         });
     });
     let status = child.wait().unwrap();
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap())
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
 }
 
 #[test]
@@ -56,27 +54,15 @@ fn it_keeps_the_real_rules_and_is_stricter_where_a_client_must_be() {
         ("two recipients", b"Fa@b\0Tc@d\0Te@f\0\0".into(), 0),
         ("stricter: no recipient", b"Fa@b\0\0".into(), 91),
         ("stricter: an empty recipient", b"Fa@b\0T\0\0".into(), 91),
-        (
-            "stricter: more after the end",
-            b"Fa@b\0Tc@d\0\0x".into(),
-            91,
-        ),
-        (
-            "stricter: a line end in an address",
-            b"Fa@b\0Tc@d\n\0\0".into(),
-            91,
-        ),
+        ("stricter: more after the end", b"Fa@b\0Tc@d\0\0x".into(), 91),
+        ("stricter: a line end in an address", b"Fa@b\0Tc@d\n\0\0".into(), 91),
     ];
     for (name, envelope, code) in table {
         let room = Room::bare();
         assert_eq!(call(&room, "", b"x: y\n\nz\n", envelope), *code, "{name}");
         let queued = store::queued(&room);
         assert_eq!(queued.len(), usize::from(*code == 0), "{name}");
-        assert_eq!(
-            store::breaches(&room).len(),
-            usize::from(*code != 0),
-            "{name}"
-        );
+        assert_eq!(store::breaches(&room).len(), usize::from(*code != 0), "{name}");
         if let Some(queued) = queued.first() {
             assert_eq!(queued.message, b"x: y\n\nz\n", "{name}");
             assert_eq!(&queued.envelope, envelope, "{name}");
@@ -91,21 +77,11 @@ fn it_numbers_what_it_is_given_and_notes_what_is_odd() {
     assert_eq!(call(&room, "", b"two\r\n", b"Fa@b\0Tc@d\0Te@f\0\0"), 0);
     let queued = store::queued(&room);
     assert_eq!(queued.len(), 2);
-    assert_eq!(
-        (queued[0].sender(), queued[0].recipients()),
-        (String::new(), vec!["x@y".to_owned()])
-    );
-    assert_eq!(
-        (queued[1].sender(), queued[1].recipients().len()),
-        ("a@b".to_owned(), 2)
-    );
+    assert_eq!((queued[0].sender(), queued[0].recipients()), (String::new(), vec!["x@y".to_owned()]));
+    assert_eq!((queued[1].sender(), queued[1].recipients().len()), ("a@b".to_owned(), 2));
     assert_eq!(queued[0].notes, None);
     assert_eq!(queued[1].notes.as_deref(), Some("CR in the message\n"));
-    assert!(
-        queued[0].facts.contains("variable TZ=UTC\n"),
-        "{}",
-        queued[0].facts
-    );
+    assert!(queued[0].facts.contains("variable TZ=UTC\n"), "{}", queued[0].facts);
 }
 
 #[test]
@@ -128,11 +104,7 @@ fn each_fault_is_what_it_says() {
     ];
     for (fault, code, stored) in table {
         let room = Room::bare();
-        assert_eq!(
-            call(&room, fault, &whole, b"Fa@b\0Tc@d\0\0"),
-            *code,
-            "{fault}"
-        );
+        assert_eq!(call(&room, fault, &whole, b"Fa@b\0Tc@d\0\0"), *code, "{fault}");
         assert_eq!(store::queued(&room).len(), *stored, "{fault}");
         if *stored == 1 {
             assert!(store::queued(&room)[0].message == whole, "{fault}");
@@ -145,12 +117,7 @@ fn a_real_caller_gets_on_with_it() {
     let Some(mailfront) = common::require("mailfront") else {
         return;
     };
-    for (fault, class, stored) in [
-        ("", 2, 1),
-        ("exit=31", 5, 0),
-        ("exit=53", 4, 0),
-        ("kill-end", 4, 0),
-    ] {
+    for (fault, class, stored) in [("", 2, 1), ("exit=31", 5, 0), ("exit=53", 4, 0), ("kill-end", 4, 0)] {
         let room = Room::bare();
         let input = room.path("input");
         let dialog = "HELO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx: y\r\n\r\n..z\r\n.\r\nQUIT\r\n";
@@ -159,10 +126,7 @@ fn a_real_caller_gets_on_with_it() {
             .args(["smtp", "qmail", "accept"])
             .env_clear()
             .envs(room.environment())
-            .envs([
-                ("QMAILQUEUE", room.stand_in().as_os_str()),
-                ("RELAYCLIENT", "".as_ref()),
-            ])
+            .envs([("QMAILQUEUE", room.stand_in().as_os_str()), ("RELAYCLIENT", "".as_ref())])
             .env("POSTERN_TEST_QUEUE_FAULT", fault)
             .env("QMAILHOME", room.root())
             .stdin(fs::File::open(&input).unwrap())
@@ -170,24 +134,12 @@ fn a_real_caller_gets_on_with_it() {
             .unwrap();
         let replies = replies::of(&output.stdout);
         let verdicts = replies::verdicts(&replies);
-        assert_eq!(
-            verdicts
-                .iter()
-                .flatten()
-                .map(|reply| reply.class())
-                .collect::<Vec<_>>(),
-            [class],
-            "{replies:?}"
-        );
+        assert_eq!(verdicts.iter().flatten().map(|reply| reply.class()).collect::<Vec<_>>(), [class], "{replies:?}");
         let queued = store::queued(&room);
         assert_eq!(queued.len(), stored, "{fault}");
         if let Some(queued) = queued.first() {
             assert_eq!(queued.envelope, b"Fa@b\0Tc@d\0\0");
-            assert!(
-                queued.message.ends_with(b"x: y\n\n.z\n"),
-                "{}",
-                queued.message.escape_ascii()
-            );
+            assert!(queued.message.ends_with(b"x: y\n\n.z\n"), "{}", queued.message.escape_ascii());
         }
     }
 }

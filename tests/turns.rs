@@ -55,7 +55,9 @@ fn a_group_of_commands_is_answered_in_one_write() {
     let (mut client, mut served) = Client::serve_under(&room, Log::File, &[], &under);
     client.expect(220);
     let offers = client.command("EHLO client.example", 250).lines.len();
-    client.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<x@here.example>\r\nRCPT TO:<y@far.example>\r\nNOOP\r\nDATA\r\n");
+    client.send(
+        b"MAIL FROM:<a@client.example>\r\nRCPT TO:<x@here.example>\r\nRCPT TO:<y@far.example>\r\nNOOP\r\nDATA\r\n",
+    );
     for code in [250, 250, 550, 250, 354] {
         client.expect(code);
     }
@@ -136,8 +138,16 @@ const TIMES: &[(&[(&str, &str)], &str, Pace)] = &[
     (&[("session_seconds", "1")], "BDAT 1000000 LAST\r\n", Pace::Drips("octets")),
     // Always something to read: a limit that only a wait could reach would never be.
     (&[("session_seconds", "1"), ("commands_max", "1000000000")], "", Pace::Floods("NOOP\r\n")),
-    (&[("message_seconds", "1")], "DATA\r\n", Pace::Floods("a line that goes on and on and on and on and on and on\r\n")),
-    (&[("message_seconds", "1")], "BDAT 1000000000000 LAST\r\n", Pace::Floods("octets and more octets and more octets")),
+    (
+        &[("message_seconds", "1")],
+        "DATA\r\n",
+        Pace::Floods("a line that goes on and on and on and on and on and on\r\n"),
+    ),
+    (
+        &[("message_seconds", "1")],
+        "BDAT 1000000000000 LAST\r\n",
+        Pace::Floods("octets and more octets and more octets"),
+    ),
 ];
 
 #[test]
@@ -244,7 +254,11 @@ fn a_client_that_is_gone_leaves_nothing() {
             } else {
                 thread::sleep(Duration::from_millis(30));
             }
-            if reset { client.reset() } else { drop(client) }
+            if reset {
+                client.reset()
+            } else {
+                drop(client)
+            }
             let log = ended_well(&room, &mut served, &what);
             assert!(log.contains("end=lost") || log.contains("end=endofinput"), "{what}: {log}");
             assert_eq!(messages(&room), 0, "{what}");
@@ -261,7 +275,11 @@ fn a_client_that_is_gone_after_the_final_dot() {
         client.open("a@client.example", &["x@here.example"]);
         client.command("DATA", 354);
         client.send(format!("{CONTENT}.\r\n").as_bytes());
-        if reset { client.reset() } else { drop(client) }
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
         ended_well(&room, &mut served, "after the final dot");
         let stored = store::maildir(&room.path("mail"));
         assert!(stored.len() <= 1 && stored.iter().all(|message| message.ends_with(b"\n\nx\n")), "{stored:?}");
@@ -304,7 +322,10 @@ fn what_is_still_coming_takes_no_reply_with_it() {
         for (name, value) in *settings {
             if *name == "faulty" {
                 room = room.running(common::example("faulty"));
-                room.config("plugins", &format!("faulty at connect how {value}\nrcpt_ok\nqueue/maildir {{ROOM}}/mail\n"));
+                room.config(
+                    "plugins",
+                    &format!("faulty at connect how {value}\nrcpt_ok\nqueue/maildir {{ROOM}}/mail\n"),
+                );
             } else {
                 room.config(name, value);
             }

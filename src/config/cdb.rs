@@ -41,11 +41,7 @@ impl Cdb {
             let fault = "not a sound cdb file: it is shorter than its header";
             return Err(ConfigError::at(path, 0, fault));
         }
-        Ok(Self {
-            file,
-            path: path.to_path_buf(),
-            octets,
-        })
+        Ok(Self { file, path: path.to_path_buf(), octets })
     }
 
     /// The file, for messages.
@@ -132,15 +128,10 @@ impl Cdb {
     }
 
     fn read(&self, octets: &mut [u8], at: u64) -> io::Result<()> {
-        self.file
-            .read_exact_at(octets, at)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => self.damaged("it ends too early"),
-                kind => io::Error::new(
-                    kind,
-                    format!("{}: cannot be read: {error}", self.path.display()),
-                ),
-            })
+        self.file.read_exact_at(octets, at).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it ends too early"),
+            kind => io::Error::new(kind, format!("{}: cannot be read: {error}", self.path.display())),
+        })
     }
 
     fn damaged(&self, why: &str) -> io::Error {
@@ -150,16 +141,12 @@ impl Cdb {
 }
 
 fn hash(key: &[u8]) -> u32 {
-    key.iter().fold(5381, |hash: u32, octet| {
-        (hash << 5).wrapping_add(hash) ^ u32::from(*octet)
-    })
+    key.iter().fold(5381, |hash: u32, octet| (hash << 5).wrapping_add(hash) ^ u32::from(*octet))
 }
 
 /// Two little-endian numbers at the start of eight or more octets.
 fn halves(octets: &[u8]) -> (u32, u32) {
-    let number = |at: usize| {
-        u32::from_le_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
-    };
+    let number = |at: usize| u32::from_le_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
     (number(0), number(4))
 }
 
@@ -251,12 +238,7 @@ pub(crate) mod tests {
             (b"short kfy", Some(&long_value[..240])),
         ];
         for (key, want) in cases {
-            assert_eq!(
-                cdb.get(key).unwrap().as_deref(),
-                want,
-                "{:?}",
-                key.escape_ascii()
-            );
+            assert_eq!(cdb.get(key).unwrap().as_deref(), want, "{:?}", key.escape_ascii());
         }
         let (_dir, empty) = open(&make(&[]));
         assert_eq!(empty.get(b"").unwrap(), None);
@@ -265,22 +247,14 @@ pub(crate) mod tests {
     /// Tables long enough for searches that wrap and that take more than one read.
     #[test]
     fn many_keys() {
-        let names: Vec<String> = (0..20_000)
-            .map(|number| format!("host{number}.example"))
-            .collect();
-        let pairs: Vec<(&[u8], &[u8])> = names
-            .iter()
-            .map(|name| (name.as_bytes(), &name.as_bytes()[4..]))
-            .collect();
+        let names: Vec<String> = (0..20_000).map(|number| format!("host{number}.example")).collect();
+        let pairs: Vec<(&[u8], &[u8])> = names.iter().map(|name| (name.as_bytes(), &name.as_bytes()[4..])).collect();
         let (_dir, cdb) = open(&make(&pairs));
         for (key, value) in pairs.iter().step_by(7) {
             assert_eq!(cdb.get(key).unwrap().as_deref(), Some(*value));
         }
         for number in 20_000..21_000 {
-            assert_eq!(
-                cdb.get(format!("host{number}.example").as_bytes()).unwrap(),
-                None
-            );
+            assert_eq!(cdb.get(format!("host{number}.example").as_bytes()).unwrap(), None);
         }
     }
 
@@ -290,39 +264,22 @@ pub(crate) mod tests {
         let names: Vec<String> = (0..500).map(|number| format!("name{number}")).collect();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.cdb");
-        let command = Command::new("cdb")
-            .arg("-c")
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .spawn();
+        let command = Command::new("cdb").arg("-c").arg(&path).stdin(Stdio::piped()).spawn();
         // Where it is not installed there is nothing to compare with; the other tests stand alone.
         let Ok(mut child) = command else { return };
-        let text: String = names
-            .iter()
-            .map(|name| format!("+{},{}:{name}->{name}\n", name.len(), name.len()))
-            .collect();
+        let text: String =
+            names.iter().map(|name| format!("+{},{}:{name}->{name}\n", name.len(), name.len())).collect();
         io::Write::write_all(&mut child.stdin.take().unwrap(), (text + "\n").as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
         let cdb = Cdb::open(&path).unwrap();
         for name in &names {
-            assert_eq!(
-                cdb.get(name.as_bytes()).unwrap().as_deref(),
-                Some(name.as_bytes())
-            );
+            assert_eq!(cdb.get(name.as_bytes()).unwrap().as_deref(), Some(name.as_bytes()));
         }
         assert_eq!(cdb.get(b"name500").unwrap(), None);
 
-        let pairs: Vec<(&[u8], &[u8])> = names
-            .iter()
-            .map(|name| (name.as_bytes(), name.as_bytes()))
-            .collect();
+        let pairs: Vec<(&[u8], &[u8])> = names.iter().map(|name| (name.as_bytes(), name.as_bytes())).collect();
         std::fs::write(&path, make(&pairs)).unwrap();
-        let output = Command::new("cdb")
-            .arg("-q")
-            .arg(&path)
-            .arg("name77")
-            .output()
-            .unwrap();
+        let output = Command::new("cdb").arg("-q").arg(&path).arg("name77").output().unwrap();
         assert_eq!(output.stdout, b"name77");
     }
 
@@ -361,13 +318,7 @@ pub(crate) mod tests {
         }
         // A table without an empty slot: the search ends all the same.
         let hash = hash(b"key");
-        let full = [
-            (table, hash),
-            (table + 4, 2048),
-            (table + 8, hash),
-            (table + 12, 2048),
-            (2048 + 8, 0),
-        ];
+        let full = [(table, hash), (table + 4, 2048), (table + 8, hash), (table + 12, 2048), (2048 + 8, 0)];
         assert_eq!(damaged(&full).unwrap(), None);
     }
 
@@ -381,21 +332,13 @@ pub(crate) mod tests {
         file.set_len(u64::from(VALUE_OCTETS_MAX) * 2).unwrap();
         let cdb = Cdb::open(cdb.path()).unwrap();
         let error = cdb.get(b"key").unwrap_err().to_string();
-        assert!(
-            error.ends_with("a value is longer than 16777216 octets"),
-            "{error}"
-        );
+        assert!(error.ends_with("a value is longer than 16777216 octets"), "{error}");
     }
 
     #[test]
     fn a_file_cut_short_while_open() {
         let (_dir, cdb) = open(&make(&[(b"key", b"value")]));
-        File::options()
-            .write(true)
-            .open(cdb.path())
-            .unwrap()
-            .set_len(100)
-            .unwrap();
+        File::options().write(true).open(cdb.path()).unwrap().set_len(100).unwrap();
         let error = cdb.get(b"key").unwrap_err().to_string();
         assert!(error.ends_with("it ends too early"), "{error}");
     }

@@ -30,10 +30,7 @@ pub struct ChainLine {
 impl ChainLine {
     /// Where it stands.
     pub fn origin(&self) -> Origin {
-        Origin {
-            file: Rc::clone(&self.file),
-            line: self.line,
-        }
+        Origin { file: Rc::clone(&self.file), line: self.line }
     }
 
     /// Name and instance, as written: `name:1`.
@@ -72,10 +69,7 @@ pub fn same_name(a: &str, b: &str) -> bool {
 }
 
 /// The chain `plugins`, or `plugins.NAME`. It must exist. All faults, not only the first.
-pub fn read_chain(
-    dir: &ConfigDir,
-    chain: Option<&str>,
-) -> Result<Vec<ChainLine>, Vec<ConfigError>> {
+pub fn read_chain(dir: &ConfigDir, chain: Option<&str>) -> Result<Vec<ChainLine>, Vec<ConfigError>> {
     let file = chain_name(chain).map_err(|error| vec![error])?;
     read_lines(dir, &file)?.ok_or_else(|| vec![missing(dir, &file)])
 }
@@ -84,9 +78,9 @@ pub fn read_chain(
 fn chain_name(chain: Option<&str>) -> Result<String, ConfigError> {
     match chain {
         None => Ok("plugins".to_owned()),
-        Some(name) if name.is_empty() || name.contains('/') => Err(ConfigError::new(format!(
-            "--chain {name:?}: not a name"
-        ))),
+        Some(name) if name.is_empty() || name.contains('/') => {
+            Err(ConfigError::new(format!("--chain {name:?}: not a name")))
+        }
         Some(name) => Ok(format!("plugins.{name}")),
     }
 }
@@ -141,19 +135,11 @@ fn parse(text: &str, file: &Rc<Path>, line: usize) -> Result<ChainLine, Fault> {
     let printable = |octet: &u8| matches!(octet, b' '..=b'~' | b'\t');
     // Most lines are ASCII, and told by the quick test.
     if !text.as_bytes().iter().all(printable) && text.chars().any(|c| c.is_control() && !blank(c)) {
-        return Err(Fault::Other(format!(
-            "{text:?}: there is a control character in it"
-        )));
+        return Err(Fault::Other(format!("{text:?}: there is a control character in it")));
     }
     let mut words = text.split(blank).filter(|word| !word.is_empty());
     let (name, instance) = split_instance(words.next().unwrap_or_default())?;
-    Ok(ChainLine {
-        name,
-        instance,
-        arguments: words.map(str::to_owned).collect(),
-        file: Rc::clone(file),
-        line,
-    })
+    Ok(ChainLine { name, instance, arguments: words.map(str::to_owned).collect(), file: Rc::clone(file), line })
 }
 
 fn split_instance(label: &str) -> Result<(String, Option<u32>), Fault> {
@@ -167,10 +153,7 @@ fn split_instance(label: &str) -> Result<(String, Option<u32>), Fault> {
     let digits = !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit());
     match number.parse() {
         Ok(instance) if digits && !name.is_empty() => Ok((name.to_owned(), Some(instance))),
-        _ => Err(Fault::bad_value(
-            label,
-            "a plugin's name, or a name, a colon and a number",
-        )),
+        _ => Err(Fault::bad_value(label, "a plugin's name, or a name, a colon and a number")),
     }
 }
 
@@ -184,12 +167,7 @@ mod tests {
     fn lines() {
         let cases: [(&str, &str, Option<u32>, &[&str]); 10] = [
             ("rcpt_ok", "rcpt_ok", None, &[]),
-            (
-                "  dnsbl \t reject  naughty\r",
-                "dnsbl",
-                None,
-                &["reject", "naughty"],
-            ),
+            ("  dnsbl \t reject  naughty\r", "dnsbl", None, &["reject", "naughty"]),
             (
                 "queue/qmail-queue /var/qmail/bin/qmail-queue",
                 "queue/qmail-queue",
@@ -201,30 +179,14 @@ mod tests {
             ("My::Module a", "My::Module", None, &["a"]),
             ("My::Module:1", "My::Module:1", None, &[]),
             ("loop 100 # hops", "loop", None, &["100", "#", "hops"]),
-            (
-                "footer \"two words\" \\",
-                "footer",
-                None,
-                &["\"two", "words\"", "\\"],
-            ),
-            (
-                "footer gr\u{fc}\u{df}e",
-                "footer",
-                None,
-                &["gr\u{fc}\u{df}e"],
-            ),
+            ("footer \"two words\" \\", "footer", None, &["\"two", "words\"", "\\"]),
+            ("footer gr\u{fc}\u{df}e", "footer", None, &["gr\u{fc}\u{df}e"]),
         ];
         for (text, name, instance, arguments) in cases {
             let scratch = Scratch::new(&[("plugins", &format!("# c\n{text}\n"))]);
             let lines = read_chain(&scratch.open(), None).unwrap();
-            let [line] = lines.as_slice() else {
-                panic!("{text:?}: {lines:?}")
-            };
-            assert_eq!(
-                (line.name.as_str(), line.instance, line.line),
-                (name, instance, 2),
-                "{text:?}"
-            );
+            let [line] = lines.as_slice() else { panic!("{text:?}: {lines:?}") };
+            assert_eq!((line.name.as_str(), line.instance, line.line), (name, instance, 2), "{text:?}");
             assert_eq!(line.arguments, arguments, "{text:?}");
             assert_eq!(line.looks_commented(), text.contains('#'));
         }
@@ -248,21 +210,10 @@ mod tests {
         assert_eq!(names(None).unwrap(), ["rcpt_ok"]);
         assert_eq!(names(Some("submission")).unwrap(), ["relay", "rcpt_ok"]);
         assert_eq!(names(Some("empty")).unwrap(), [""; 0]);
-        assert_eq!(
-            names(Some("other")).unwrap_err(),
-            "DIR/plugins.other: there is no such file"
-        );
-        assert_eq!(
-            names(Some("../x")).unwrap_err(),
-            "--chain \"../x\": not a name"
-        );
+        assert_eq!(names(Some("other")).unwrap_err(), "DIR/plugins.other: there is no such file");
+        assert_eq!(names(Some("../x")).unwrap_err(), "--chain \"../x\": not a name");
         assert_eq!(names(Some("")).unwrap_err(), "--chain \"\": not a name");
-        assert_eq!(
-            read_lines(&dir, "logging").unwrap().unwrap()[0]
-                .arguments
-                .len(),
-            3
-        );
+        assert_eq!(read_lines(&dir, "logging").unwrap().unwrap()[0].arguments.len(), 3);
         assert!(read_lines(&dir, "nowhere").unwrap().is_none());
     }
 
@@ -305,9 +256,6 @@ mod tests {
     fn an_error_names_plugin_and_line() {
         let scratch = Scratch::new(&[("plugins", "\nloop:3 x\n")]);
         let lines = read_chain(&scratch.open(), None).unwrap();
-        assert_eq!(
-            scratch.cut(&lines[0].error("no")),
-            "DIR/plugins line 2: loop:3: no"
-        );
+        assert_eq!(scratch.cut(&lines[0].error("no")), "DIR/plugins line 2: loop:3: no");
     }
 }

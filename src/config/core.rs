@@ -117,11 +117,7 @@ impl Core {
     }
 
     fn collect(dir: &ConfigDir, env: Env<'_>, ask: Ask<'_>) -> (Self, Vec<ConfigError>) {
-        let mut files = Files {
-            dir,
-            ask,
-            faults: Vec::new(),
-        };
+        let mut files = Files { dir, ask, faults: Vec::new() };
         let me = files.word("me", 255).unwrap_or_else(hostname);
         let auth_results_id = match files.word("me-auth-results", 255) {
             Some(none) if none == "none" => None,
@@ -144,22 +140,13 @@ impl Core {
             header_octets_max: files.number("header_octets_max", 1 << 20, 1_000, 1 << 30),
             content_line_octets_max: Some(files.number("content_line_octets_max", 0, 0, 1 << 30))
                 .filter(|max| *max > 0),
-            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 16)
-                as usize,
-            bare_newline: files.choice(
-                "bare_newline",
-                &[
-                    ("refuse", BareNewline::Refuse),
-                    ("normalise", BareNewline::Normalise),
-                ],
-            ),
+            command_line_octets_max: files.number("command_line_octets_max", 2_048, 512, 1 << 16) as usize,
+            bare_newline: files
+                .choice("bare_newline", &[("refuse", BareNewline::Refuse), ("normalise", BareNewline::Normalise)]),
             nul: files.choice("nul", &[("refuse", Nul::Refuse), ("accept", Nul::Accept)]),
             umask: files.octal("umask").unwrap_or(0o077),
             user: files.word("user", 64),
-            log_format: files.choice(
-                "log_format",
-                &[("human", LogFormat::Human), ("json", LogFormat::Json)],
-            ),
+            log_format: files.choice("log_format", &[("human", LogFormat::Human), ("json", LogFormat::Json)]),
             loglevel: files.loglevel(),
             notes: files.notes(),
             me,
@@ -171,9 +158,7 @@ impl Core {
 
 /// A log level by qpsmtpd's number (0 to 7) or name (`LOGINFO`, `info`).
 pub fn loglevel(text: &str) -> Option<u8> {
-    const NAMES: [&str; 8] = [
-        "EMERG", "ALERT", "CRIT", "ERROR", "WARN", "NOTICE", "INFO", "DEBUG",
-    ];
+    const NAMES: [&str; 8] = ["EMERG", "ALERT", "CRIT", "ERROR", "WARN", "NOTICE", "INFO", "DEBUG"];
     if let Ok(number) = text.parse::<u8>() {
         return (number < 8).then_some(number);
     }
@@ -184,17 +169,12 @@ pub fn loglevel(text: &str) -> Option<u8> {
 }
 
 fn hostname() -> String {
-    let name = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
-    name.filter(|name| is_word(name))
-        .unwrap_or_else(|| "localhost".to_owned())
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| is_word(name)).unwrap_or_else(|| "localhost".to_owned())
 }
 
 fn temporary(env: Env<'_>) -> PathBuf {
-    env("TMPDIR")
-        .filter(|dir| !dir.is_empty())
-        .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+    env("TMPDIR").filter(|dir| !dir.is_empty()).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }
 
 fn is_word(text: &str) -> bool {
@@ -221,8 +201,7 @@ impl Files<'_> {
     }
 
     fn fault(&mut self, entry: &Entry, expected: impl Into<String>) {
-        self.faults
-            .push(entry.error(Fault::bad_value(entry.text.as_str(), expected)));
+        self.faults.push(entry.error(Fault::bad_value(entry.text.as_str(), expected)));
     }
 
     fn number(&mut self, name: &str, default: u64, least: u64, most: u64) -> u64 {
@@ -257,9 +236,7 @@ impl Files<'_> {
 
     fn octal(&mut self, name: &str) -> Option<u32> {
         let entry = self.value(name)?;
-        let number = u32::from_str_radix(&entry.text, 8)
-            .ok()
-            .filter(|number| *number <= 0o777);
+        let number = u32::from_str_radix(&entry.text, 8).ok().filter(|number| *number <= 0o777);
         if number.is_none() || entry.text.starts_with('+') {
             self.fault(&entry, "an octal number up to 777");
         }
@@ -269,10 +246,7 @@ impl Files<'_> {
     fn text(&mut self, name: &str, octets_max: usize) -> Option<String> {
         let entry = self.value(name)?;
         if entry.text.len() > octets_max || entry.text.chars().any(char::is_control) {
-            self.fault(
-                &entry,
-                format!("printable text of at most {octets_max} octets"),
-            );
+            self.fault(&entry, format!("printable text of at most {octets_max} octets"));
         }
         Some(entry.text)
     }
@@ -280,10 +254,7 @@ impl Files<'_> {
     fn word(&mut self, name: &str, octets_max: usize) -> Option<String> {
         let entry = self.value(name)?;
         if entry.text.len() > octets_max || !is_word(&entry.text) {
-            self.fault(
-                &entry,
-                format!("a single word of at most {octets_max} octets"),
-            );
+            self.fault(&entry, format!("a single word of at most {octets_max} octets"));
         }
         Some(entry.text)
     }
@@ -305,10 +276,7 @@ impl Files<'_> {
         let Some(entry) = self.value(name) else {
             return default;
         };
-        if let Some((_, choice)) = choices
-            .iter()
-            .find(|(word, _)| entry.text.eq_ignore_ascii_case(word))
-        {
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| entry.text.eq_ignore_ascii_case(word)) {
             return *choice;
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -330,10 +298,7 @@ impl Files<'_> {
         let mut notes = Vec::new();
         if let Some(entry) = self.value("spool_perms") {
             self.octal("spool_perms");
-            notes.push(format!(
-                "{}: no effect: a spooled message has no name that others could open",
-                entry.origin()
-            ));
+            notes.push(format!("{}: no effect: a spooled message has no name that others could open", entry.origin()));
         }
         notes
     }
@@ -348,8 +313,7 @@ mod tests {
 
     fn read(scratch: &Scratch) -> Result<Core, Vec<String>> {
         let env = |name: &str| (name == "TMPDIR").then(|| "/big/tmp".into());
-        let texts =
-            |errors: Vec<ConfigError>| errors.iter().map(|error| scratch.cut(error)).collect();
+        let texts = |errors: Vec<ConfigError>| errors.iter().map(|error| scratch.cut(error)).collect();
         Core::read(&scratch.open(), &env).map_err(texts)
     }
 
@@ -409,57 +373,29 @@ mod tests {
             ("me", "mx.example", |core| {
                 core.me == "mx.example" && core.auth_results_id.as_deref() == Some("mx.example")
             }),
-            ("me-auth-results", "none", |core| {
-                core.auth_results_id.is_none()
-            }),
-            ("me-auth-results", "id.example", |core| {
-                core.auth_results_id.as_deref() == Some("id.example")
-            }),
-            ("smtpgreeting", "mx.example no spam", |core| {
-                core.greeting.as_deref() == Some("mx.example no spam")
-            }),
+            ("me-auth-results", "none", |core| core.auth_results_id.is_none()),
+            ("me-auth-results", "id.example", |core| core.auth_results_id.as_deref() == Some("id.example")),
+            ("smtpgreeting", "mx.example no spam", |core| core.greeting.as_deref() == Some("mx.example no spam")),
             ("databytes", "0", |core| core.databytes.is_none()),
             ("databytes", "None", |core| core.databytes.is_none()),
-            ("databytes", "26214400\r", |core| {
-                core.databytes == Some(26_214_400)
-            }),
-            ("databytes", "18446744073709551615", |core| {
-                core.databytes == Some(u64::MAX)
-            }),
+            ("databytes", "26214400\r", |core| core.databytes == Some(26_214_400)),
+            ("databytes", "18446744073709551615", |core| core.databytes == Some(u64::MAX)),
             ("size_threshold", "0", |core| core.size_threshold == 0),
-            ("spool_dir", "spool", |core| {
-                core.spool_dir.is_absolute() && core.spool_dir.ends_with("spool")
-            }),
-            ("spool_dir", "/var/spool/qpsmtpd", |core| {
-                core.spool_dir == *"/var/spool/qpsmtpd"
-            }),
+            ("spool_dir", "spool", |core| core.spool_dir.is_absolute() && core.spool_dir.ends_with("spool")),
+            ("spool_dir", "/var/spool/qpsmtpd", |core| core.spool_dir == *"/var/spool/qpsmtpd"),
             ("spool_perms", "0700", |core| {
                 core.notes.len() == 1 && core.notes[0].contains("spool_perms line 1: no effect")
             }),
-            ("timeout", "1200", |core| {
-                core.command_timeout.as_secs() == 1200 && core.data_timeout.as_secs() == 1200
-            }),
-            ("timeoutsmtpd", "60", |core| {
-                core.command_timeout.as_secs() == 60 && core.data_timeout.as_secs() == 300
-            }),
+            ("timeout", "1200", |core| core.command_timeout.as_secs() == 1200 && core.data_timeout.as_secs() == 1200),
+            ("timeoutsmtpd", "60", |core| core.command_timeout.as_secs() == 60 && core.data_timeout.as_secs() == 300),
             ("recipients_max", "100", |core| core.recipients_max == 100),
-            ("content_line_octets_max", "1000", |core| {
-                core.content_line_octets_max == Some(1000)
-            }),
-            ("command_line_octets_max", "512", |core| {
-                core.command_line_octets_max == 512
-            }),
-            ("bare_newline", "Normalise", |core| {
-                core.bare_newline == BareNewline::Normalise
-            }),
+            ("content_line_octets_max", "1000", |core| core.content_line_octets_max == Some(1000)),
+            ("command_line_octets_max", "512", |core| core.command_line_octets_max == 512),
+            ("bare_newline", "Normalise", |core| core.bare_newline == BareNewline::Normalise),
             ("nul", "accept", |core| core.nul == Nul::Accept),
             ("umask", "022", |core| core.umask == 0o022),
-            ("user", "smtpd", |core| {
-                core.user.as_deref() == Some("smtpd")
-            }),
-            ("log_format", "json", |core| {
-                core.log_format == LogFormat::Json
-            }),
+            ("user", "smtpd", |core| core.user.as_deref() == Some("smtpd")),
+            ("log_format", "json", |core| core.log_format == LogFormat::Json),
             ("loglevel", "6", |core| core.loglevel == Some(6)),
             ("loglevel", "LOGINFO", |core| core.loglevel == Some(6)),
         ];
@@ -473,96 +409,36 @@ mod tests {
     #[test]
     fn faults() {
         let cases = [
-            (
-                "databytes",
-                "10M",
-                "\"10M\" is not a whole number of octets, or none",
-            ),
-            (
-                "databytes",
-                "-1",
-                "\"-1\" is not a whole number of octets, or none",
-            ),
+            ("databytes", "10M", "\"10M\" is not a whole number of octets, or none"),
+            ("databytes", "-1", "\"-1\" is not a whole number of octets, or none"),
             ("timeout", "300 # s", "\"300 # s\" is not a whole number"),
-            (
-                "timeout",
-                "0",
-                "\"0\" is not a whole number between 1 and 86400",
-            ),
-            (
-                "timeoutsmtpd",
-                "86401",
-                "\"86401\" is not a whole number between 1 and 86400",
-            ),
-            (
-                "recipients_max",
-                "99",
-                "\"99\" is not a whole number between 100 and 1000000",
-            ),
-            (
-                "command_line_octets_max",
-                "511",
-                "\"511\" is not a whole number between 512 and 65536",
-            ),
-            (
-                "me",
-                "mx example",
-                "\"mx example\" is not a single word of at most 255 octets",
-            ),
-            (
-                "smtpgreeting",
-                "a\u{7}b",
-                "\"a\\u{7}b\" is not printable text of at most 400 octets",
-            ),
-            (
-                "spool_dir",
-                "~/tmp",
-                "\"~/tmp\": ~ is not expanded, write the path in full",
-            ),
-            (
-                "spool_perms",
-                "rwx",
-                "\"rwx\" is not an octal number up to 777",
-            ),
+            ("timeout", "0", "\"0\" is not a whole number between 1 and 86400"),
+            ("timeoutsmtpd", "86401", "\"86401\" is not a whole number between 1 and 86400"),
+            ("recipients_max", "99", "\"99\" is not a whole number between 100 and 1000000"),
+            ("command_line_octets_max", "511", "\"511\" is not a whole number between 512 and 65536"),
+            ("me", "mx example", "\"mx example\" is not a single word of at most 255 octets"),
+            ("smtpgreeting", "a\u{7}b", "\"a\\u{7}b\" is not printable text of at most 400 octets"),
+            ("spool_dir", "~/tmp", "\"~/tmp\": ~ is not expanded, write the path in full"),
+            ("spool_perms", "rwx", "\"rwx\" is not an octal number up to 777"),
             ("umask", "088", "\"088\" is not an octal number up to 777"),
             ("umask", "+22", "\"+22\" is not an octal number up to 777"),
             ("umask", "7777", "\"7777\" is not an octal number up to 777"),
-            (
-                "bare_newline",
-                "normalize",
-                "\"normalize\" is not refuse or normalise",
-            ),
+            ("bare_newline", "normalize", "\"normalize\" is not refuse or normalise"),
             ("log_format", "xml", "\"xml\" is not human or json"),
-            (
-                "loglevel",
-                "8",
-                "\"8\" is not a log level, 0 to 7 or a name from EMERG to DEBUG",
-            ),
+            ("loglevel", "8", "\"8\" is not a log level, 0 to 7 or a name from EMERG to DEBUG"),
         ];
         for (name, text, want) in cases {
             let scratch = Scratch::new(&[(name, &format!("\n{text}\n"))]);
-            assert_eq!(
-                read(&scratch).unwrap_err(),
-                [format!("DIR/{name} line 2: {want}")]
-            );
+            assert_eq!(read(&scratch).unwrap_err(), [format!("DIR/{name} line 2: {want}")]);
         }
     }
 
     #[test]
     fn every_fault_is_told() {
-        let scratch = Scratch::new(&[
-            ("me/x", ""),
-            ("timeout", "x"),
-            ("nul", "x"),
-            ("umask", "9"),
-            ("user", "a b"),
-        ]);
+        let scratch = Scratch::new(&[("me/x", ""), ("timeout", "x"), ("nul", "x"), ("umask", "9"), ("user", "a b")]);
         let errors = read(&scratch).unwrap_err();
         assert_eq!(errors.len(), 5, "{errors:?}");
-        assert_eq!(
-            errors[0],
-            "DIR/me: cannot be read: Is a directory (os error 21)"
-        );
+        assert_eq!(errors[0], "DIR/me: cannot be read: Is a directory (os error 21)");
     }
 
     #[test]

@@ -29,11 +29,7 @@ pub const INCLUDE_FILES_MAX: usize = 10_000;
 
 /// Where the configuration is: `--config`, `POSTERN_CONFIG`, `QPSMTPD_CONFIG`, `/etc/postern`, in this order.
 pub fn find(option: Option<&Path>, env: Env<'_>) -> PathBuf {
-    let named = |name| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let named = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     option
         .map(Path::to_path_buf)
         .or_else(|| named("POSTERN_CONFIG"))
@@ -55,10 +51,7 @@ pub struct Entry {
 impl Entry {
     /// Where it stands.
     pub fn origin(&self) -> Origin {
-        Origin {
-            file: Rc::clone(&self.file),
-            line: self.line,
-        }
+        Origin { file: Rc::clone(&self.file), line: self.line }
     }
 
     /// An error at this line.
@@ -92,10 +85,7 @@ impl ConfigDir {
     /// Opens a directory with this control directory behind it, or with none.
     pub fn open_with(path: &Path, control: Option<PathBuf>) -> Result<Self, ConfigError> {
         let folder = Folder::open(path).map_err(|error| ConfigError::at(path, 0, error))?;
-        let control = control.map(|path| Control {
-            path,
-            folder: OnceCell::new(),
-        });
+        let control = control.map(|path| Control { path, folder: OnceCell::new() });
         Ok(Self { folder, control })
     }
 
@@ -118,11 +108,7 @@ impl ConfigDir {
     pub fn value(&self, name: &str) -> Result<Option<Entry>, ConfigError> {
         let mut first = None;
         self.each(name, &mut |text, file, line| {
-            first = Some(Entry {
-                text: text.to_owned(),
-                file: Rc::clone(file),
-                line,
-            });
+            first = Some(Entry { text: text.to_owned(), file: Rc::clone(file), line });
             ControlFlow::Break(())
         })?;
         Ok(first)
@@ -132,11 +118,7 @@ impl ConfigDir {
     pub fn list(&self, name: &str) -> Result<Vec<Entry>, ConfigError> {
         let mut entries = Vec::new();
         self.each(name, &mut |text, file, line| {
-            entries.push(Entry {
-                text: text.to_owned(),
-                file: Rc::clone(file),
-                line,
-            });
+            entries.push(Entry { text: text.to_owned(), file: Rc::clone(file), line });
             ControlFlow::Continue(())
         })?;
         Ok(entries)
@@ -148,14 +130,8 @@ impl ConfigDir {
         let Some(path) = self.locate(name)? else {
             return Ok(false);
         };
-        let mut walk = Walk {
-            dir: self,
-            visit,
-            chain: Vec::new(),
-            files: 0,
-            octets_left: LIST_OCTETS_MAX,
-            survey: None,
-        };
+        let mut walk =
+            Walk { dir: self, visit, chain: Vec::new(), files: 0, octets_left: LIST_OCTETS_MAX, survey: None };
         walk.file(path).map(|_| true)
     }
 
@@ -174,11 +150,7 @@ impl ConfigDir {
         let mut walk = Walk {
             dir: self,
             visit: &mut |text, file, line| {
-                entries.push(Entry {
-                    text: text.to_owned(),
-                    file: Rc::clone(file),
-                    line,
-                });
+                entries.push(Entry { text: text.to_owned(), file: Rc::clone(file), line });
                 ControlFlow::Continue(())
             },
             chain: Vec::new(),
@@ -209,14 +181,10 @@ impl ConfigDir {
         }
         // A shell's business, and nothing here goes through a shell. A directory of that name would surprise later.
         if path.starts_with('~') {
-            return Err(ConfigError::new(format!(
-                "{path:?}: ~ is not expanded, write the path in full"
-            )));
+            return Err(ConfigError::new(format!("{path:?}: ~ is not expanded, write the path in full")));
         }
         if path.contains('\0') {
-            return Err(ConfigError::new(format!(
-                "{path:?}: a path cannot hold a NUL"
-            )));
+            return Err(ConfigError::new(format!("{path:?}: a path cannot hold a NUL")));
         }
         Ok(self.path().join(path))
     }
@@ -235,13 +203,8 @@ impl ConfigDir {
         if !name.as_bytes().contains(&b'/') {
             return Ok(None);
         }
-        let paths = [Some(&self.folder), control]
-            .into_iter()
-            .flatten()
-            .map(|folder| folder.path.join(name));
-        Ok(paths
-            .into_iter()
-            .find(|path| path.symlink_metadata().is_ok()))
+        let paths = [Some(&self.folder), control].into_iter().flatten().map(|folder| folder.path.join(name));
+        Ok(paths.into_iter().find(|path| path.symlink_metadata().is_ok()))
     }
 }
 
@@ -252,9 +215,7 @@ impl Control {
         }
         let folder = match Folder::open(&self.path) {
             Ok(folder) => folder,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 Folder::empty(&self.path)
             }
             Err(error) => return Err(ConfigError::at(&self.path, 0, error)),
@@ -311,10 +272,7 @@ impl Walk<'_, '_> {
             let flow = match include_target(line) {
                 Some(target) => {
                     self.chain.push(Rc::clone(&file));
-                    let origin = Origin {
-                        file: Rc::clone(&file),
-                        line: number,
-                    };
+                    let origin = Origin { file: Rc::clone(&file), line: number };
                     let flow = self.include(target, &origin);
                     self.chain.pop();
                     match (flow, &mut self.survey) {
@@ -339,11 +297,7 @@ impl Walk<'_, '_> {
         if target.is_empty() {
             return fail(Fault::IncludeNothing);
         }
-        let path = if target.starts_with('/') {
-            Some(PathBuf::from(target))
-        } else {
-            self.dir.locate(target)?
-        };
+        let path = if target.starts_with('/') { Some(PathBuf::from(target)) } else { self.dir.locate(target)? };
         let Some(path) = path else {
             return fail(Fault::IncludeMissing(target.to_owned()));
         };
@@ -390,8 +344,7 @@ impl Walk<'_, '_> {
 /// The target of an `$include` line, or `None` if it is an ordinary line.
 fn include_target(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("$include")?;
-    (rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_whitespace()))
-        .then(|| rest.trim_ascii_start())
+    (rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_whitespace())).then(|| rest.trim_ascii_start())
 }
 
 /// The plain files of a directory, sorted, without hidden ones.
@@ -399,9 +352,7 @@ fn plain_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         // Follows links, as qpsmtpd's -f does. What a dangling link was to give would be missing unsaid: an error.
         if !hidden && fs::metadata(&path)?.is_file() {
             files.push(path);
@@ -423,12 +374,7 @@ mod tests {
     /// The lines of a list as `file:line text`, or the error, both with DIR for the directory.
     fn list(scratch: &Scratch, dir: &ConfigDir, name: &str) -> Result<Vec<String>, String> {
         let show = |entry: Entry| {
-            let file = entry
-                .file
-                .strip_prefix(scratch.path())
-                .unwrap()
-                .display()
-                .to_string();
+            let file = entry.file.strip_prefix(scratch.path()).unwrap().display().to_string();
             format!("{file}:{} {}", entry.line, entry.text)
         };
         let entries = dir.list(name).map_err(|error| scratch.cut(&error))?;
@@ -440,27 +386,15 @@ mod tests {
         type Pairs = &'static [(&'static str, &'static str)];
         let cases: [(Pairs, Option<&str>, &str); 6] = [
             (&[], None, "/etc/postern"),
-            (
-                &[("POSTERN_CONFIG", ""), ("QPSMTPD_CONFIG", "")],
-                None,
-                "/etc/postern",
-            ),
+            (&[("POSTERN_CONFIG", ""), ("QPSMTPD_CONFIG", "")], None, "/etc/postern"),
             (&[("QPSMTPD_CONFIG", "/q")], None, "/q"),
-            (
-                &[("POSTERN_CONFIG", "p"), ("QPSMTPD_CONFIG", "/q")],
-                None,
-                "p",
-            ),
+            (&[("POSTERN_CONFIG", "p"), ("QPSMTPD_CONFIG", "/q")], None, "p"),
             (&[("POSTERN_CONFIG", "p")], Some("o"), "o"),
             (&[], Some("o"), "o"),
         ];
         for (pairs, option, want) in cases {
-            let env = |name: &str| {
-                pairs
-                    .iter()
-                    .find(|(known, _)| *known == name)
-                    .map(|(_, value)| OsString::from(value))
-            };
+            let env =
+                |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
             assert_eq!(find(option.map(Path::new), &env), Path::new(want));
         }
     }
@@ -473,10 +407,7 @@ mod tests {
             (b"# one\n\t # two\n", &[]),
             (b"one", &["1 one"]),
             (b"one\r\ntwo\r\n", &["1 one", "2 two"]),
-            (
-                b"\n  foo 2 # c \t\n\n#x\n\x0cbar\n",
-                &["2 foo 2 # c", "5 bar"],
-            ),
+            (b"\n  foo 2 # c \t\n\n#x\n\x0cbar\n", &["2 foo 2 # c", "5 bar"]),
             (b"foo#bar\n", &["1 foo#bar"]),
             (b"a \\\nb\n", &["1 a \\", "2 b"]),
             (b"\"q\" 'r'\n", &["1 \"q\" 'r'"]),
@@ -490,16 +421,8 @@ mod tests {
             scratch.write("f", octets);
             let dir = scratch.open();
             let want: Vec<String> = want.iter().map(|line| format!("f:{line}")).collect();
-            assert_eq!(
-                list(&scratch, &dir, "f").unwrap(),
-                want,
-                "{:?}",
-                octets.escape_ascii()
-            );
-            let first = dir
-                .value("f")
-                .unwrap()
-                .map(|entry| format!("f:{} {}", entry.line, entry.text));
+            assert_eq!(list(&scratch, &dir, "f").unwrap(), want, "{:?}", octets.escape_ascii());
+            let first = dir.value("f").unwrap().map(|entry| format!("f:{} {}", entry.line, entry.text));
             assert_eq!(first.as_ref(), want.first(), "{:?}", octets.escape_ascii());
         }
     }
@@ -557,24 +480,12 @@ mod tests {
             ("four.empty", "# none\n"),
         ]);
         symlink("../four", scratch.path().join("parts/link")).unwrap();
-        scratch.write(
-            "absolute",
-            format!("$include {}/four\n", scratch.path().display()).as_bytes(),
-        );
+        scratch.write("absolute", format!("$include {}/four\n", scratch.path().display()).as_bytes());
         let dir = scratch.open();
         let cases: [(&str, &[&str]); 8] = [
             ("one", &["one:1 1", "four:1 2", "two:2 3", "one:3 5"]),
             ("twice", &["four:1 2", "four:1 2", "two:2 3", "four:1 2"]),
-            (
-                "folder",
-                &[
-                    "parts/a:1 a",
-                    "four:1 2",
-                    "parts/b:1 b",
-                    "parts/link:1 2",
-                    "folder:2 last",
-                ],
-            ),
+            ("folder", &["parts/a:1 a", "four:1 2", "parts/b:1 b", "parts/link:1 2", "folder:2 last"]),
             ("slash", &["parts/deeper/x:1 x"]),
             ("spaced", &["with space:1 w"]),
             ("nothing", &[]),
@@ -584,11 +495,7 @@ mod tests {
         for (name, want) in cases {
             assert_eq!(list(&scratch, &dir, name).unwrap(), want, "{name}");
         }
-        assert_eq!(
-            dir.value("two").unwrap().unwrap().text,
-            "2",
-            "a value may be included"
-        );
+        assert_eq!(dir.value("two").unwrap().unwrap().text, "2", "a value may be included");
         assert_eq!(dir.value("nothing").unwrap(), None);
     }
 
@@ -613,22 +520,10 @@ mod tests {
         symlink("nowhere", scratch.path().join("linked/part")).unwrap();
         let dir = scratch.open();
         let cases = [
-            (
-                "self",
-                "DIR/self line 3: $include goes in a circle: DIR/self -> DIR/self",
-            ),
-            (
-                "a",
-                "DIR/c line 1: $include goes in a circle: DIR/a -> DIR/b -> DIR/c -> DIR/a",
-            ),
-            (
-                "gone",
-                "DIR/gone line 2: $include \"nowhere\": there is no such file",
-            ),
-            (
-                "gone_too",
-                "DIR/gone_too line 1: $include \"/nowhere/at/all\": there is no such file",
-            ),
+            ("self", "DIR/self line 3: $include goes in a circle: DIR/self -> DIR/self"),
+            ("a", "DIR/c line 1: $include goes in a circle: DIR/a -> DIR/b -> DIR/c -> DIR/a"),
+            ("gone", "DIR/gone line 2: $include \"nowhere\": there is no such file"),
+            ("gone_too", "DIR/gone_too line 1: $include \"/nowhere/at/all\": there is no such file"),
             ("bare", "DIR/bare line 1: $include names no file"),
             (
                 "folder_again",
@@ -636,18 +531,9 @@ mod tests {
             ),
             ("octets", "DIR/octets line 2: the line is not UTF-8"),
             ("bad_part", "DIR/octets line 2: the line is not UTF-8"),
-            (
-                "dir",
-                "DIR/dir: cannot be read: Is a directory (os error 21)",
-            ),
-            (
-                "dangling",
-                "DIR/dangling: cannot be read: No such file or directory (os error 2)",
-            ),
-            (
-                "links",
-                "DIR/linked: cannot be read: No such file or directory (os error 2)",
-            ),
+            ("dir", "DIR/dir: cannot be read: Is a directory (os error 21)"),
+            ("dangling", "DIR/dangling: cannot be read: No such file or directory (os error 2)"),
+            ("links", "DIR/linked: cannot be read: No such file or directory (os error 2)"),
         ];
         for (name, want) in cases {
             assert_eq!(list(&scratch, &dir, name).unwrap_err(), want, "{name}");
@@ -657,28 +543,15 @@ mod tests {
         assert!(dir.value("gone").is_err());
 
         let error = ConfigDir::open_with(&scratch.path().join("no"), None).unwrap_err();
-        assert_eq!(
-            scratch.cut(&error),
-            "DIR/no: cannot be read: No such file or directory (os error 2)"
-        );
+        assert_eq!(scratch.cut(&error), "DIR/no: cannot be read: No such file or directory (os error 2)");
     }
 
     #[test]
     fn bounds() {
-        let scratch = Scratch::new(&[
-            ("leaf", "leaf"),
-            ("many", &"$include leaf\n".repeat(INCLUDE_FILES_MAX + 1)),
-        ]);
+        let scratch = Scratch::new(&[("leaf", "leaf"), ("many", &"$include leaf\n".repeat(INCLUDE_FILES_MAX + 1))]);
         for depth in 1..=INCLUDE_DEPTH_MAX {
-            let next = if depth == INCLUDE_DEPTH_MAX {
-                "leaf".to_owned()
-            } else {
-                format!("deep{}", depth + 1)
-            };
-            scratch.write(
-                &format!("deep{depth}"),
-                format!("$include {next}").as_bytes(),
-            );
+            let next = if depth == INCLUDE_DEPTH_MAX { "leaf".to_owned() } else { format!("deep{}", depth + 1) };
+            scratch.write(&format!("deep{depth}"), format!("$include {next}").as_bytes());
         }
         // A circle by way of a link has ever new names.
         symlink(".", scratch.path().join("here")).unwrap();
@@ -688,22 +561,13 @@ mod tests {
         let dir = scratch.open();
         assert_eq!(list(&scratch, &dir, "deep2").unwrap(), ["leaf:1 leaf"]);
         let cases = [
-            (
-                "deep1",
-                "DIR/deep16 line 1: $include is nested deeper than 16 files",
-            ),
-            (
-                "many",
-                "DIR/many line 10001: $include leads to more than 10000 files",
-            ),
+            ("deep1", "DIR/deep16 line 1: $include is nested deeper than 16 files"),
+            ("many", "DIR/many line 10001: $include leads to more than 10000 files"),
             (
                 "round",
                 "DIR/here/round line 1: $include goes in a circle: DIR/round -> DIR/here/round -> DIR/here/round",
             ),
-            (
-                "large",
-                "DIR/large: is larger than the 67108864 octets it may have",
-            ),
+            ("large", "DIR/large: is larger than the 67108864 octets it may have"),
         ];
         for (name, want) in cases {
             assert_eq!(list(&scratch, &dir, name).unwrap_err(), want, "{name}");
@@ -714,20 +578,9 @@ mod tests {
     #[test]
     fn files_of_every_length() {
         let scratch = Scratch::new(&[]);
-        for octets in [
-            4095,
-            4096,
-            4097,
-            4096 + 65_535,
-            4096 + 65_536,
-            4096 + 65_537,
-            200_000,
-        ] {
+        for octets in [4095, 4096, 4097, 4096 + 65_535, 4096 + 65_536, 4096 + 65_537, 200_000] {
             scratch.write("f", &[b'x'].repeat(octets));
-            assert_eq!(
-                scratch.open().value("f").unwrap().unwrap().text.len(),
-                octets
-            );
+            assert_eq!(scratch.open().value("f").unwrap().unwrap().text.len(), octets);
         }
     }
 
@@ -738,15 +591,9 @@ mod tests {
         assert_eq!(at("mail"), Ok(dir.path().join("mail")));
         assert_eq!(at("../mail"), Ok(dir.path().join("../mail")));
         assert_eq!(at("/var/mail"), Ok(PathBuf::from("/var/mail")));
-        assert_eq!(
-            at("~/mail"),
-            Err("\"~/mail\": ~ is not expanded, write the path in full".to_owned())
-        );
+        assert_eq!(at("~/mail"), Err("\"~/mail\": ~ is not expanded, write the path in full".to_owned()));
         assert_eq!(at(""), Err("a path is empty".to_owned()));
-        assert_eq!(
-            at("a\0b"),
-            Err("\"a\\0b\": a path cannot hold a NUL".to_owned())
-        );
+        assert_eq!(at("a\0b"), Err("\"a\\0b\": a path cannot hold a NUL".to_owned()));
     }
 
     #[test]
@@ -755,19 +602,9 @@ mod tests {
         scratch.write("good.cdb", &[0; 2048]);
         let dir = scratch.open();
         assert!(dir.map("plain").unwrap().is_none());
-        assert!(
-            dir.map("good")
-                .unwrap()
-                .unwrap()
-                .get(b"x")
-                .unwrap()
-                .is_none()
-        );
+        assert!(dir.map("good").unwrap().unwrap().get(b"x").unwrap().is_none());
         let error = dir.map("bad").unwrap_err();
-        assert_eq!(
-            scratch.cut(&error),
-            "DIR/bad.cdb: not a sound cdb file: it is shorter than its header"
-        );
+        assert_eq!(scratch.cut(&error), "DIR/bad.cdb: not a sound cdb file: it is shorter than its header");
     }
 
     #[test]

@@ -20,10 +20,7 @@ pub struct Origin {
 impl Origin {
     /// A place from its parts.
     pub fn new(file: impl Into<Rc<Path>>, line: usize) -> Self {
-        Self {
-            file: file.into(),
-            line,
-        }
+        Self { file: file.into(), line }
     }
 
     /// An error at this place.
@@ -35,11 +32,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, " line {}", self.line)
-        } else {
-            Ok(())
-        }
+        if self.line > 0 { write!(f, " line {}", self.line) } else { Ok(()) }
     }
 }
 
@@ -112,20 +105,13 @@ pub enum Fault {
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|word| format!(" (did you mean {word:?}?)"))
-        .unwrap_or_default()
+    nearest.as_ref().map(|word| format!(" (did you mean {word:?}?)")).unwrap_or_default()
 }
 
 impl Fault {
     /// A value that does not fit, with nothing to suggest.
     pub fn bad_value(text: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::BadValue {
-            text: text.into(),
-            expected: expected.into(),
-            nearest: None,
-        }
+        Self::BadValue { text: text.into(), expected: expected.into(), nearest: None }
     }
 }
 
@@ -160,14 +146,7 @@ struct Inner {
 impl ConfigError {
     /// A fault without a place; who knows the place adds it with [`ConfigError::or_at`].
     pub fn new(fault: impl Into<Fault>) -> Self {
-        Self(Box::new(Inner {
-            file: None,
-            line: 0,
-            plugin: None,
-            key: None,
-            fault: fault.into(),
-            more: Vec::new(),
-        }))
+        Self(Box::new(Inner { file: None, line: 0, plugin: None, key: None, fault: fault.into(), more: Vec::new() }))
     }
 
     /// A fault in a file; line 0 means the file as a whole.
@@ -286,39 +265,21 @@ mod tests {
     #[test]
     fn display() {
         let origin = Origin::new(Path::new("config/plugins"), 7);
-        let unknown = Fault::UnknownSetting {
-            key: "rejct".into(),
-            nearest: Some("reject".into()),
-        };
-        let whole = ConfigError::at(
-            Path::new("config/me"),
-            0,
-            io::Error::from(io::ErrorKind::PermissionDenied),
-        );
+        let unknown = Fault::UnknownSetting { key: "rejct".into(), nearest: Some("reject".into()) };
+        let whole = ConfigError::at(Path::new("config/me"), 0, io::Error::from(io::ErrorKind::PermissionDenied));
         let cases = [
             (
                 origin.error(unknown).of_plugin("badmailfrom"),
                 "config/plugins line 7: badmailfrom: unknown setting \"rejct\" (did you mean \"reject\"?)",
             ),
             (
-                origin
-                    .error(Fault::bad_value("x\ny", "a whole number"))
-                    .of_plugin("loop")
-                    .of_key("hops_max"),
+                origin.error(Fault::bad_value("x\ny", "a whole number")).of_plugin("loop").of_key("hops_max"),
                 "config/plugins line 7: loop: hops_max: \"x\\ny\" is not a whole number",
             ),
             (whole, "config/me: cannot be read: permission denied"),
             (ConfigError::new("plain"), "plain"),
-            (
-                ConfigError::new("plain").or_at(&origin),
-                "config/plugins line 7: plain",
-            ),
-            (
-                origin
-                    .error("a")
-                    .or_at(&Origin::new(Path::new("elsewhere"), 1)),
-                "config/plugins line 7: a",
-            ),
+            (ConfigError::new("plain").or_at(&origin), "config/plugins line 7: plain"),
+            (origin.error("a").or_at(&Origin::new(Path::new("elsewhere"), 1)), "config/plugins line 7: a"),
         ];
         for (error, want) in cases {
             assert_eq!(error.to_string(), want);
@@ -328,8 +289,7 @@ mod tests {
     #[test]
     fn many_are_one_and_come_apart_again() {
         assert!(ConfigError::from_many(Vec::new()).is_none());
-        let inner =
-            ConfigError::from_many(vec![ConfigError::new("b"), ConfigError::new("c")]).unwrap();
+        let inner = ConfigError::from_many(vec![ConfigError::new("b"), ConfigError::new("c")]).unwrap();
         let outer = ConfigError::from_many(vec![ConfigError::new("a"), inner]).unwrap();
         assert_eq!(outer.to_string(), "a (and one more fault)");
         let all: Vec<String> = outer.all().iter().map(ToString::to_string).collect();

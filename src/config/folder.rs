@@ -28,11 +28,7 @@ impl Folder {
     }
 
     pub(super) fn empty(path: &Path) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            names: Vec::new(),
-            hashes: [0; 4],
-        }
+        Self { path: path.to_path_buf(), names: Vec::new(), hashes: [0; 4] }
     }
 
     /// Whether something of that name is listed. A dangling link is: what it was to say is missing, and that is an error and
@@ -40,11 +36,7 @@ impl Folder {
     pub(super) fn lists(&self, name: &Name<'_>) -> bool {
         let (word, bit) = name.place;
         let octets = name.text.as_bytes();
-        self.hashes[word] & bit != 0
-            && self
-                .names
-                .iter()
-                .any(|candidate| candidate.as_encoded_bytes() == octets)
+        self.hashes[word] & bit != 0 && self.names.iter().any(|candidate| candidate.as_encoded_bytes() == octets)
     }
 }
 
@@ -56,18 +48,13 @@ pub(super) struct Name<'a> {
 
 impl<'a> Name<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            place: place(text.as_bytes()),
-        }
+        Self { text, place: place(text.as_bytes()) }
     }
 }
 
 /// Which of the bits a name sets.
 fn place(name: &[u8]) -> (usize, u64) {
-    let hash = name.iter().fold(name.len() as u32, |hash, octet| {
-        hash.wrapping_mul(31).wrapping_add(u32::from(*octet))
-    });
+    let hash = name.iter().fold(name.len() as u32, |hash, octet| hash.wrapping_mul(31).wrapping_add(u32::from(*octet)));
     ((hash & 3) as usize, 1 << (hash >> 2 & 63))
 }
 

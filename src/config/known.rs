@@ -16,10 +16,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("spool_perms", "qpsmtpd's mode of spool_dir; without effect"),
     ("timeout", "seconds to wait for the client"),
     ("timeoutsmtpd", "seconds to wait for a command"),
-    (
-        "hook_timeout",
-        "qpsmtpd's seconds per plugin; not used, see the setting budget",
-    ),
+    ("hook_timeout", "qpsmtpd's seconds per plugin; not used, see the setting budget"),
     ("message_seconds", "seconds for the content of one message"),
     ("session_seconds", "seconds for one session"),
     ("errors_max", "refused commands in one session"),
@@ -28,10 +25,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("header_octets_max", "octets of a message's header"),
     ("content_line_octets_max", "octets of a line in a message"),
     ("command_line_octets_max", "octets of a command line"),
-    (
-        "bare_newline",
-        "what becomes of a CR or LF that stands alone",
-    ),
+    ("bare_newline", "what becomes of a CR or LF that stands alone"),
     ("nul", "what becomes of a NUL"),
     ("umask", "mode bits that new files do not get"),
     ("user", "whom to become when started as root"),
@@ -62,35 +56,20 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("rhsbl_zones", "zones that list senders' domains"),
     ("whitelist_zones", "zones that list good clients"),
     ("uribl_zones", "zones that list domains in texts"),
-    (
-        "uribl_whitelist_domains",
-        "domains that no zone is asked about",
-    ),
+    ("uribl_whitelist_domains", "domains that no zone is asked about"),
     ("whitelisthosts", "clients that are trusted"),
     ("whitelisthelo", "HELO names that are trusted"),
     ("whitelistsenders", "senders that are trusted"),
     ("whitelistrcpt", "recipients that take everything"),
     ("hosts_allow", "clients and what becomes of them"),
     ("rcpt_regexp", "recipients by pattern"),
-    (
-        "invalid_resolvable_fromhost",
-        "networks that no mail exchanger is in",
-    ),
-    (
-        "require_resolvable_fromhost",
-        "whether a sender's domain must resolve (old)",
-    ),
+    ("invalid_resolvable_fromhost", "networks that no mail exchanger is in"),
+    ("require_resolvable_fromhost", "whether a sender's domain must resolve (old)"),
     ("spfbehavior", "how strict SPF is (old)"),
     ("denysoft_greylist", "greylisting"),
-    (
-        "greylist_exclude_files",
-        "files with hosts that are not greylisted",
-    ),
+    ("greylist_exclude_files", "files with hosts that are not greylisted"),
     ("karma_tlds", "karma by top level domain"),
-    (
-        "p0f_blocked_operating_systems",
-        "operating systems to refuse",
-    ),
+    ("p0f_blocked_operating_systems", "operating systems to refuse"),
     ("flat_auth_pw", "users and passwords"),
     ("smtpauth-checkpassword", "the checkpassword program"),
     ("ldap", "the LDAP server"),
@@ -104,21 +83,12 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("kav_deny", "viruses to refuse (old)"),
     ("cleanup_sockets", "Postfix's cleanup sockets"),
     ("dkim", "DKIM keys by domain"),
-    (
-        "public_suffix_list",
-        "domains under which anybody may register",
-    ),
+    ("public_suffix_list", "domains under which anybody may register"),
     ("add_geoip_headers", "whether the client's country is noted"),
     ("log2sql", "qpsmtpd's log database; not used"),
     ("debconf-settings", "Debian's qpsmtpd package; not used"),
-    (
-        "debian-queue-method",
-        "Debian's qpsmtpd package; included from plugins",
-    ),
-    (
-        "debian-rcpthosts",
-        "Debian's qpsmtpd package; included from rcpthosts",
-    ),
+    ("debian-queue-method", "Debian's qpsmtpd package; included from plugins"),
+    ("debian-rcpthosts", "Debian's qpsmtpd package; included from rcpthosts"),
 ];
 
 /// What a file of that name means: a name of [`KNOWN`], its map `NAME.cdb`, or a chain `plugins.NAME`.
@@ -128,10 +98,7 @@ pub fn known(name: &str) -> Option<&'static str> {
         Some(chain) if !chain.is_empty() && chain != "d" => "plugins",
         _ => name,
     };
-    KNOWN
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, meaning)| *meaning)
+    KNOWN.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
 }
 
 #[cfg(test)]
@@ -140,32 +107,14 @@ mod tests {
 
     #[test]
     fn names() {
-        for name in [
-            "me",
-            "rcpthosts",
-            "morercpthosts.cdb",
-            "plugins.submission",
-            "plugins.d",
-            "plugins",
-        ] {
+        for name in ["me", "rcpthosts", "morercpthosts.cdb", "plugins.submission", "plugins.d", "plugins"] {
             assert!(known(name).is_some(), "{name}");
         }
-        for name in [
-            "",
-            "Me",
-            "rcpthost",
-            "plugins.",
-            "plugins~",
-            "me.cdb.cdb",
-            ".cdb",
-        ] {
+        for name in ["", "Me", "rcpthost", "plugins.", "plugins~", "me.cdb.cdb", ".cdb"] {
             assert!(known(name).is_none(), "{name}");
         }
         for (index, (name, _)) in KNOWN.iter().enumerate() {
-            assert!(
-                KNOWN[..index].iter().all(|(earlier, _)| earlier != name),
-                "{name} stands twice"
-            );
+            assert!(KNOWN[..index].iter().all(|(earlier, _)| earlier != name), "{name} stands twice");
         }
     }
 }

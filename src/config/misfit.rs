@@ -21,12 +21,7 @@ pub(super) struct Misfit {
 
 impl Misfit {
     pub(super) fn new(fault: Fault) -> Self {
-        Self {
-            fault: Box::new(fault),
-            origin: None,
-            keys: Vec::new(),
-            missing: false,
-        }
+        Self { fault: Box::new(fault), origin: None, keys: Vec::new(), missing: false }
     }
 
     /// The same, in this member.
@@ -45,17 +40,8 @@ impl Misfit {
         // The text of this fault names the innermost key itself.
         let named = usize::from(matches!(*self.fault, Fault::UnknownSetting { .. }));
         let keys: Vec<String> = self.keys.into_iter().skip(named).rev().collect();
-        let error = self
-            .origin
-            .as_ref()
-            .unwrap_or(otherwise)
-            .error(*self.fault)
-            .of_plugin(plugin);
-        if keys.is_empty() {
-            error
-        } else {
-            error.of_key(&keys.join("."))
-        }
+        let error = self.origin.as_ref().unwrap_or(otherwise).error(*self.fault).of_plugin(plugin);
+        if keys.is_empty() { error } else { error.of_key(&keys.join(".")) }
     }
 }
 
@@ -73,16 +59,11 @@ impl de::Error for Misfit {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self {
-            missing: true,
-            ..Self::new(Fault::NoSetting(field.to_owned()))
-        }
+        Self { missing: true, ..Self::new(Fault::NoSetting(field.to_owned())) }
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::new(Fault::Other(format!(
-            "the setting {field:?} is given under two names"
-        )))
+        Self::new(Fault::Other(format!("the setting {field:?} is given under two names")))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -92,8 +73,5 @@ impl de::Error for Misfit {
 
 pub(super) fn unknown(key: &str, known: &'static [&'static str]) -> Fault {
     let nearest = nearest(key, known.iter().copied()).map(str::to_owned);
-    Fault::UnknownSetting {
-        key: key.to_owned(),
-        nearest,
-    }
+    Fault::UnknownSetting { key: key.to_owned(), nearest }
 }

@@ -70,9 +70,7 @@ pub(crate) mod testing {
 
         /// An error's text with `DIR` for this directory.
         pub(crate) fn cut(&self, error: &ConfigError) -> String {
-            error
-                .to_string()
-                .replace(&self.path().display().to_string(), "DIR")
+            error.to_string().replace(&self.path().display().to_string(), "DIR")
         }
     }
 }

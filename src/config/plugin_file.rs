@@ -33,19 +33,12 @@ pub fn find_plugins_dir(option: Option<&Path>, config: &ConfigDir) -> Option<Pat
     if config.names().any(|name| name == NAME) {
         return Some(config.path().join(NAME));
     }
-    let named_config = config
-        .path()
-        .file_name()
-        .is_some_and(|name| name == "config");
+    let named_config = config.path().file_name().is_some_and(|name| name == "config");
     named_config.then(|| config.path().with_file_name(NAME))
 }
 
 /// The TOML file of a plugin, or of a further instance of it (`NAME:1.toml`). `None` if it is missing or sets nothing.
-pub fn plugin_file(
-    plugins_dir: &Path,
-    name: &str,
-    instance: Option<u32>,
-) -> Result<Option<PluginFile>, ConfigError> {
+pub fn plugin_file(plugins_dir: &Path, name: &str, instance: Option<u32>) -> Result<Option<PluginFile>, ConfigError> {
     // The name comes from a line; it may lead into a folder (`queue/maildir`) but not out of the directory.
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(ConfigError::new(Fault::bad_value(name, "a plugin's name")));
@@ -59,12 +52,7 @@ pub fn plugin_file(
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let live = |line: &str| {
-        !matches!(
-            line.trim_ascii_start().as_bytes().first(),
-            None | Some(b'#')
-        )
-    };
+    let live = |line: &str| !matches!(line.trim_ascii_start().as_bytes().first(), None | Some(b'#'));
     if !lines(&text).any(|(_, line)| live(line)) {
         return Ok(None);
     }
@@ -74,10 +62,7 @@ pub fn plugin_file(
 impl PluginFile {
     /// Parses the text of such a file; its name is for messages.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let places = Lines {
-            file: file.into(),
-            text,
-        };
+        let places = Lines { file: file.into(), text };
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(0, |span| places.at(span.start).line);
             ConfigError::at(file, line, Fault::Toml(error.message().to_owned()))
@@ -95,17 +80,8 @@ struct Lines<'a> {
 
 impl Lines<'_> {
     fn at(&self, offset: usize) -> Origin {
-        let before = self
-            .text
-            .as_bytes()
-            .iter()
-            .take(offset)
-            .filter(|octet| **octet == b'\n')
-            .count();
-        Origin {
-            file: Rc::clone(&self.file),
-            line: before + 1,
-        }
+        let before = self.text.as_bytes().iter().take(offset).filter(|octet| **octet == b'\n').count();
+        Origin { file: Rc::clone(&self.file), line: before + 1 }
     }
 
     fn members(&self, table: &DeTable<'_>) -> Result<Vec<Member>, ConfigError> {
@@ -121,10 +97,7 @@ impl Lines<'_> {
     }
 
     fn given(&self, value: &Spanned<DeValue<'_>>) -> Result<Given, ConfigError> {
-        let number = |text: &str| {
-            self.at(value.span().start)
-                .error(Fault::bad_value(text, "a number we can hold"))
-        };
+        let number = |text: &str| self.at(value.span().start).error(Fault::bad_value(text, "a number we can hold"));
         Ok(match value.get_ref() {
             DeValue::String(text) => Given::Text(text.to_string()),
             DeValue::Boolean(truth) => Given::Bool(*truth),
@@ -132,16 +105,9 @@ impl Lines<'_> {
                 let parsed = i64::from_str_radix(integer.as_str(), integer.radix());
                 Given::Integer(parsed.map_err(|_| number(integer.as_str()))?)
             }
-            DeValue::Float(float) => {
-                Given::Float(float.as_str().parse().map_err(|_| number(float.as_str()))?)
-            }
+            DeValue::Float(float) => Given::Float(float.as_str().parse().map_err(|_| number(float.as_str()))?),
             DeValue::Datetime(date) => Given::Text(date.to_string()),
-            DeValue::Array(items) => Given::List(
-                items
-                    .iter()
-                    .map(|item| self.given(item))
-                    .collect::<Result<_, _>>()?,
-            ),
+            DeValue::Array(items) => Given::List(items.iter().map(|item| self.given(item)).collect::<Result<_, _>>()?),
             DeValue::Table(table) => Given::Table(self.members(table)?),
         })
     }
@@ -163,11 +129,7 @@ mod tests {
             (option, with.open(), Some(PathBuf::from("/elsewhere"))),
             (None, with.open(), Some(with.path().join("plugins.d"))),
             (None, open("config"), Some(without.path().join("plugins.d"))),
-            (
-                None,
-                open("config/"),
-                Some(without.path().join("plugins.d")),
-            ),
+            (None, open("config/"), Some(without.path().join("plugins.d"))),
             (None, open("other"), None),
         ];
         for (option, dir, want) in cases {
@@ -186,20 +148,12 @@ mod tests {
         ]);
         let keys = |name, instance| {
             let file = plugin_file(&scratch.path().join("."), name, instance).unwrap();
-            file.map(|file| {
-                file.members
-                    .into_iter()
-                    .map(|member| member.key)
-                    .collect::<Vec<_>>()
-            })
+            file.map(|file| file.members.into_iter().map(|member| member.key).collect::<Vec<_>>())
         };
         assert_eq!(keys("loop", None), None, "nothing is set");
         assert_eq!(keys("loop", Some(2)), Some(vec!["hops_max".to_owned()]));
         assert_eq!(keys("loop", Some(3)), None, "missing");
-        assert_eq!(
-            keys("queue/maildir", None),
-            Some(vec!["directory".to_owned()])
-        );
+        assert_eq!(keys("queue/maildir", None), Some(vec!["directory".to_owned()]));
         assert_eq!(keys("empty", None), None);
         let inside = scratch.path().join("queue");
         for name in ["../secret", "/secret", "a/../../secret", "", "."] {
@@ -213,15 +167,10 @@ mod tests {
             ("a = 1\nb = = 2\n", "f.toml line 2: not TOML: "),
             ("a = 1\n\na = 2\n", "f.toml line 3: not TOML: duplicate key"),
             ("a = 1\nb = 'x", "f.toml line 2: not TOML: "),
-            (
-                "a = 99999999999999999999\n",
-                "f.toml line 1: \"99999999999999999999\" is not a number we can hold",
-            ),
+            ("a = 99999999999999999999\n", "f.toml line 1: \"99999999999999999999\" is not a number we can hold"),
         ];
         for (text, want) in cases {
-            let error = PluginFile::parse(Path::new("f.toml"), text)
-                .unwrap_err()
-                .to_string();
+            let error = PluginFile::parse(Path::new("f.toml"), text).unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");
             assert!(!error.contains('\n'), "{error:?}");
         }
@@ -231,10 +180,7 @@ mod tests {
     fn unreadable_is_an_error() {
         let scratch = Scratch::new(&[("loop.toml/x", "")]);
         let error = plugin_file(scratch.path(), "loop", None).unwrap_err();
-        assert_eq!(
-            scratch.cut(&error),
-            "DIR/loop.toml: cannot be read: Is a directory (os error 21)"
-        );
+        assert_eq!(scratch.cut(&error), "DIR/loop.toml: cannot be read: Is a directory (os error 21)");
     }
 
     proptest::proptest! {

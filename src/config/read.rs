@@ -13,8 +13,7 @@ use super::error::{ConfigError, Fault};
 /// A whole file as text.
 pub(super) fn read_text(path: &Path, octets_max: usize) -> Result<String, ConfigError> {
     let octets = read_octets(path, octets_max).map_err(|fault| ConfigError::at(path, 0, fault))?;
-    let text =
-        String::from_utf8(octets).or_else(|error| comments_made_utf8(path, error.as_bytes()))?;
+    let text = String::from_utf8(octets).or_else(|error| comments_made_utf8(path, error.as_bytes()))?;
     // Some editors begin a file with a byte order mark.
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
@@ -97,10 +96,7 @@ mod tests {
         let path = scratch.path().join("f");
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
         let error = read_text(&path, 4).unwrap_err();
-        assert_eq!(
-            scratch.cut(&error),
-            "DIR/f: is larger than the 4 octets it may have"
-        );
+        assert_eq!(scratch.cut(&error), "DIR/f: is larger than the 4 octets it may have");
     }
 
     proptest! {

@@ -66,19 +66,12 @@ impl Settings {
 
     /// Takes the first word if there is an odd number of them: a value without a key, before pairs.
     pub fn take_odd(&mut self) -> Option<String> {
-        if self.words.len() % 2 == 1 {
-            self.take_first()
-        } else {
-            None
-        }
+        if self.words.len() % 2 == 1 { self.take_first() } else { None }
     }
 
     /// Takes a word that stands alone (`reopen`), wherever it is. Tells whether it was there.
     pub fn take_flag(&mut self, word: &str) -> bool {
-        let found = self
-            .words
-            .iter()
-            .position(|candidate| same_key(candidate, word));
+        let found = self.words.iter().position(|candidate| same_key(candidate, word));
         found.map(|at| self.words.remove(at)).is_some()
     }
 
@@ -90,11 +83,7 @@ impl Settings {
     /// Sets a key as if the line had said `key text`.
     pub fn set(&mut self, key: &str, text: impl Into<String>) {
         let value = Given::Text(text.into());
-        self.set.push(Member {
-            key: key.to_owned(),
-            value,
-            origin: self.origin.clone(),
-        });
+        self.set.push(Member { key: key.to_owned(), value, origin: self.origin.clone() });
     }
 
     /// An old key means a new one. Giving both is a fault.
@@ -108,10 +97,7 @@ impl Settings {
     }
 
     /// Takes one key out of the line and the file, with the place it came from; the line wins.
-    pub fn take<T: DeserializeOwned>(
-        &mut self,
-        key: &str,
-    ) -> Result<Option<(T, Origin)>, ConfigError> {
+    pub fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<(T, Origin)>, ConfigError> {
         let Some(member) = self.take_member(key)? else {
             return Ok(None);
         };
@@ -119,10 +105,7 @@ impl Settings {
             Ok(value) => Ok(Some((value, member.origin))),
             Err(misfit) => {
                 let error = misfit.into_error(&self.plugin, &member.origin);
-                let key = error.key().map_or_else(
-                    || member.key.clone(),
-                    |inner| format!("{}.{inner}", member.key),
-                );
+                let key = error.key().map_or_else(|| member.key.clone(), |inner| format!("{}.{inner}", member.key));
                 Err(error.of_key(&key))
             }
         }
@@ -152,10 +135,7 @@ impl Settings {
         let (mut members, errors) = self.line_members();
         for member in std::mem::take(&mut self.file) {
             let member = self.renamed(member);
-            if !members
-                .iter()
-                .any(|on_line| same_key(&on_line.key, &member.key))
-            {
+            if !members.iter().any(|on_line| same_key(&on_line.key, &member.key)) {
                 members.push(member);
             }
         }
@@ -170,11 +150,7 @@ impl Settings {
         while let Some(key) = words.next() {
             match words.next() {
                 Some(text) => {
-                    given.push(Member {
-                        key,
-                        value: Given::Text(text),
-                        origin: self.origin.clone(),
-                    });
+                    given.push(Member { key, value: Given::Text(text), origin: self.origin.clone() });
                 }
                 None => errors.push(self.error(Fault::NoValue(key))),
             }
@@ -183,35 +159,24 @@ impl Settings {
         for member in given {
             let written = member.key.clone();
             let member = self.renamed(member);
-            match members
-                .iter_mut()
-                .find(|earlier| same_key(&earlier.key, &member.key))
-            {
+            match members.iter_mut().find(|earlier| same_key(&earlier.key, &member.key)) {
                 None => members.push(member),
                 Some(earlier) if self.repeats(&member.key) => join(earlier, member.value),
-                Some(earlier) => {
-                    errors.push(self.error(Fault::Twice(earlier.key.clone(), written)))
-                }
+                Some(earlier) => errors.push(self.error(Fault::Twice(earlier.key.clone(), written))),
             }
         }
         (members, errors)
     }
 
     fn renamed(&self, mut member: Member) -> Member {
-        if let Some((_, new)) = self
-            .renames
-            .iter()
-            .find(|(old, _)| same_key(old, &member.key))
-        {
+        if let Some((_, new)) = self.renames.iter().find(|(old, _)| same_key(old, &member.key)) {
             member.key.clone_from(new);
         }
         member
     }
 
     fn repeats(&self, key: &str) -> bool {
-        self.repeatable
-            .iter()
-            .any(|repeatable| same_key(repeatable, key))
+        self.repeatable.iter().any(|repeatable| same_key(repeatable, key))
     }
 
     /// Takes one key. Positional words leave no other rule than: a word that is the key's name is the key, wherever it
@@ -224,17 +189,10 @@ impl Settings {
                 return Err(self.error(Fault::NoValue(written)));
             }
             let value = Given::Text(self.words.remove(at));
-            found.push(Member {
-                key: written,
-                value,
-                origin: self.origin.clone(),
-            });
+            found.push(Member { key: written, value, origin: self.origin.clone() });
         }
         found.extend(self.set.extract_if(.., |member| same_key(&member.key, key)));
-        let in_file: Vec<Member> = self
-            .file
-            .extract_if(.., |member| same_key(&member.key, key))
-            .collect();
+        let in_file: Vec<Member> = self.file.extract_if(.., |member| same_key(&member.key, key)).collect();
         let mut found = found.into_iter();
         let Some(mut first) = found.next() else {
             return Ok(in_file.into_iter().next());
@@ -249,11 +207,7 @@ impl Settings {
     }
 
     /// Fills a `T`. After a fault it goes on without the key at fault, to find the other faults too.
-    fn fill<T: DeserializeOwned>(
-        &self,
-        members: Vec<Member>,
-        mut errors: Vec<ConfigError>,
-    ) -> Result<T, ConfigError> {
+    fn fill<T: DeserializeOwned>(&self, members: Vec<Member>, mut errors: Vec<ConfigError>) -> Result<T, ConfigError> {
         let mut table = Given::Table(members);
         loop {
             let misfit = match T::deserialize(Source(&table)) {
@@ -267,8 +221,7 @@ impl Settings {
             }
             let removed = culprit.is_some_and(|key| table.remove(&key));
             if !removed {
-                return Err(ConfigError::from_many(errors)
-                    .unwrap_or_else(|| self.error("these settings do not fit")));
+                return Err(ConfigError::from_many(errors).unwrap_or_else(|| self.error("these settings do not fit")));
             }
         }
     }
@@ -277,17 +230,11 @@ impl Settings {
 /// A repeated key becomes a list; each of its words may itself hold commas.
 fn join(earlier: &mut Member, value: Given) {
     let mut list = Vec::new();
-    for given in [
-        std::mem::replace(&mut earlier.value, Given::Bool(false)),
-        value,
-    ] {
+    for given in [std::mem::replace(&mut earlier.value, Given::Bool(false)), value] {
         match given {
             Given::List(items) => list.extend(items),
             Given::Text(text) => {
-                let parts = text
-                    .split(',')
-                    .map(str::trim_ascii)
-                    .filter(|part| !part.is_empty());
+                let parts = text.split(',').map(str::trim_ascii).filter(|part| !part.is_empty());
                 list.extend(parts.map(|part| Given::Text(part.to_owned())));
             }
             other => list.push(other),
@@ -368,8 +315,7 @@ mod tests {
     fn settings(line: &str, toml: &str) -> Settings {
         let origin = Origin::new(Path::new("config/plugins"), 7);
         let words = line.split_whitespace().map(str::to_owned).collect();
-        let file = (!toml.is_empty())
-            .then(|| PluginFile::parse(Path::new("plugins.d/x.toml"), toml).unwrap());
+        let file = (!toml.is_empty()).then(|| PluginFile::parse(Path::new("plugins.d/x.toml"), toml).unwrap());
         Settings::new("sample", origin, words, file)
     }
 
@@ -381,125 +327,26 @@ mod tests {
     #[test]
     fn coercions() {
         let sample = Sample::default;
-        let strings = |words: &[&str]| {
-            words
-                .iter()
-                .map(|word| (*word).to_owned())
-                .collect::<Vec<_>>()
-        };
+        let strings = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let cases = [
             ("", "", sample()),
-            (
-                "reject 1",
-                "",
-                Sample {
-                    reject: true,
-                    ..sample()
-                },
-            ),
-            (
-                "reject ON hops-max +7",
-                "",
-                Sample {
-                    reject: true,
-                    hops_max: 7,
-                    ..sample()
-                },
-            ),
+            ("reject 1", "", Sample { reject: true, ..sample() }),
+            ("reject ON hops-max +7", "", Sample { reject: true, hops_max: 7, ..sample() }),
             ("reject off", "reject = true", sample()),
-            (
-                "offset -3 threshold 1.5",
-                "",
-                Sample {
-                    offset: -3,
-                    threshold: 1.5,
-                    ..sample()
-                },
-            ),
-            (
-                "text 5 mark \u{fc}",
-                "",
-                Sample {
-                    text: "5".into(),
-                    mark: Some('\u{fc}'),
-                    ..sample()
-                },
-            ),
-            (
-                "require From,,Date,",
-                "",
-                Sample {
-                    require: strings(&["From", "Date"]),
-                    ..sample()
-                },
-            ),
-            (
-                "ports 25,587",
-                "",
-                Sample {
-                    ports: vec![25, 587],
-                    ..sample()
-                },
-            ),
-            (
-                "when Data-Post",
-                "",
-                Sample {
-                    when: When::DataPost,
-                    ..sample()
-                },
-            ),
-            (
-                "check_at DATA_POST,connect",
-                "",
-                Sample {
-                    check_at: vec![When::DataPost, When::Connect],
-                    ..sample()
-                },
-            ),
-            (
-                "address ::1",
-                "",
-                Sample {
-                    address: "::1".parse().ok(),
-                    ..sample()
-                },
-            ),
-            (
-                "",
-                "reject = 1\nhops-max = 0x10",
-                Sample {
-                    reject: true,
-                    hops_max: 16,
-                    ..sample()
-                },
-            ),
-            (
-                "",
-                "threshold = 2\noffset = -1_000",
-                Sample {
-                    threshold: 2.0,
-                    offset: -1000,
-                    ..sample()
-                },
-            ),
-            (
-                "",
-                "text = 5\nmark = 'x'\nwhen = 'connect'",
-                Sample {
-                    text: "5".into(),
-                    mark: Some('x'),
-                    ..sample()
-                },
-            ),
+            ("offset -3 threshold 1.5", "", Sample { offset: -3, threshold: 1.5, ..sample() }),
+            ("text 5 mark \u{fc}", "", Sample { text: "5".into(), mark: Some('\u{fc}'), ..sample() }),
+            ("require From,,Date,", "", Sample { require: strings(&["From", "Date"]), ..sample() }),
+            ("ports 25,587", "", Sample { ports: vec![25, 587], ..sample() }),
+            ("when Data-Post", "", Sample { when: When::DataPost, ..sample() }),
+            ("check_at DATA_POST,connect", "", Sample { check_at: vec![When::DataPost, When::Connect], ..sample() }),
+            ("address ::1", "", Sample { address: "::1".parse().ok(), ..sample() }),
+            ("", "reject = 1\nhops-max = 0x10", Sample { reject: true, hops_max: 16, ..sample() }),
+            ("", "threshold = 2\noffset = -1_000", Sample { threshold: 2.0, offset: -1000, ..sample() }),
+            ("", "text = 5\nmark = 'x'\nwhen = 'connect'", Sample { text: "5".into(), mark: Some('x'), ..sample() }),
             (
                 "",
                 "require = ['a,b', 'c']\nports = '1, 2'",
-                Sample {
-                    require: strings(&["a,b", "c"]),
-                    ports: vec![1, 2],
-                    ..sample()
-                },
+                Sample { require: strings(&["a,b", "c"]), ports: vec![1, 2], ..sample() },
             ),
             (
                 "",
@@ -510,15 +357,7 @@ mod tests {
                     ..sample()
                 },
             ),
-            (
-                "socket a",
-                "socket = 'b'\noffset = 1",
-                Sample {
-                    socket: Some("a".into()),
-                    offset: 1,
-                    ..sample()
-                },
-            ),
+            ("socket a", "socket = 'b'\noffset = 1", Sample { socket: Some("a".into()), offset: 1, ..sample() }),
         ];
         for (line, toml, want) in cases {
             assert_eq!(read(line, toml), Ok(want), "{line:?} {toml:?}");
@@ -538,11 +377,19 @@ mod tests {
             ("hops-max 7x", "", format!("{LINE}hops-max: \"7x\" is not a whole number")),
             ("hops_max 300", "", format!("{LINE}hops_max: \"300\" is not a whole number between 0 and 255")),
             ("hops_max -1", "", format!("{LINE}hops_max: \"-1\" is not a whole number between 0 and 255")),
-            ("hops_max 9999999999999999999999999999999999999999999", "", format!("{LINE}hops_max: \"9999999999999999999999999999999999999999999\" is not a whole number")),
+            (
+                "hops_max 9999999999999999999999999999999999999999999",
+                "",
+                format!("{LINE}hops_max: \"9999999999999999999999999999999999999999999\" is not a whole number"),
+            ),
             ("threshold nan", "", format!("{LINE}threshold: \"nan\" is not a number")),
             ("threshold 1e999", "", format!("{LINE}threshold: \"1e999\" is not a number")),
             ("mark ab", "", format!("{LINE}mark: \"ab\" is not one character")),
-            ("when conect", "", format!("{LINE}when: \"conect\" is not one of connect, data_post (did you mean \"connect\"?)")),
+            (
+                "when conect",
+                "",
+                format!("{LINE}when: \"conect\" is not one of connect, data_post (did you mean \"connect\"?)"),
+            ),
             ("check_at connect,x", "", format!("{LINE}check_at: \"x\" is not one of connect, data_post")),
             ("address 1.2.3", "", format!("{LINE}address: invalid IP address syntax")),
             ("zones x", "", format!("{LINE}zones: \"x\" is not a table of settings")),
@@ -550,10 +397,23 @@ mod tests {
             ("hops-max 1 reject 1 hops_max 2", "", format!("{LINE}set twice: \"hops-max\" and \"hops_max\"")),
             ("", "\n\nhops_max = 'x'", "plugins.d/x.toml line 3: sample: hops_max: \"x\" is not a whole number".into()),
             ("", "hops_max = 2.5", "plugins.d/x.toml line 1: sample: hops_max: \"2.5\" is not a whole number".into()),
-            ("", "hops_max = [1]", "plugins.d/x.toml line 1: sample: hops_max: this is a list, and not a whole number".into()),
+            (
+                "",
+                "hops_max = [1]",
+                "plugins.d/x.toml line 1: sample: hops_max: this is a list, and not a whole number".into(),
+            ),
             ("", "text = {a = 1}", "plugins.d/x.toml line 1: sample: text: this is a table, and not a word".into()),
-            ("", "[limits]\n\noctet_max = 1", "plugins.d/x.toml line 3: sample: limits: unknown setting \"octet_max\" (did you mean \"octets_max\"?)".into()),
-            ("", "[zones]\na = 1\n'b.example' = 'x'", "plugins.d/x.toml line 3: sample: zones.b.example: \"x\" is not a whole number".into()),
+            (
+                "",
+                "[limits]\n\noctet_max = 1",
+                "plugins.d/x.toml line 3: sample: limits: unknown setting \"octet_max\" (did you mean \"octets_max\"?)"
+                    .into(),
+            ),
+            (
+                "",
+                "[zones]\na = 1\n'b.example' = 'x'",
+                "plugins.d/x.toml line 3: sample: zones.b.example: \"x\" is not a whole number".into(),
+            ),
         ];
         for (line, toml, want) in cases {
             assert_eq!(read(line, toml), Err(vec![want]), "{line:?} {toml:?}");
@@ -562,15 +422,8 @@ mod tests {
 
     #[test]
     fn all_faults_are_told() {
-        let errors = read(
-            "reject x zonk 1 hops_max y offset",
-            "threshold = 'z'\nwat = 1",
-        )
-        .unwrap_err();
-        let keys: Vec<&str> = errors
-            .iter()
-            .map(|error| error.split(": ").nth(2).unwrap())
-            .collect();
+        let errors = read("reject x zonk 1 hops_max y offset", "threshold = 'z'\nwat = 1").unwrap_err();
+        let keys: Vec<&str> = errors.iter().map(|error| error.split(": ").nth(2).unwrap()).collect();
         let want = [
             "\"offset\" has no value",
             "unknown setting \"zonk\"",
@@ -593,15 +446,9 @@ mod tests {
             _port: u16,
         }
         let error = |line: &str| settings(line, "").read::<Strict>().unwrap_err().to_string();
-        assert_eq!(
-            error("port 1"),
-            "config/plugins line 7: sample: the setting \"host\" is missing"
-        );
+        assert_eq!(error("port 1"), "config/plugins line 7: sample: the setting \"host\" is missing");
         // Told once, not also as missing.
-        assert_eq!(
-            error("host h port x"),
-            "config/plugins line 7: sample: port: \"x\" is not a whole number"
-        );
+        assert_eq!(error("host h port x"), "config/plugins line 7: sample: port: \"x\" is not a whole number");
         assert_eq!(
             error("host h port 1 service 2"),
             "config/plugins line 7: sample: the setting \"port\" is given under two names"
@@ -616,17 +463,8 @@ mod tests {
         assert!(settings("", "").read::<Nothing>().is_ok());
         assert!(settings("", "").read::<()>().is_ok());
         let want = "config/plugins line 7: sample: unknown setting \"a\"";
-        assert_eq!(
-            settings("a 1", "")
-                .read::<Nothing>()
-                .unwrap_err()
-                .to_string(),
-            want
-        );
-        assert_eq!(
-            settings("a 1", "").read::<()>().unwrap_err().to_string(),
-            want
-        );
+        assert_eq!(settings("a 1", "").read::<Nothing>().unwrap_err().to_string(), want);
+        assert_eq!(settings("a 1", "").read::<()>().unwrap_err().to_string(), want);
     }
 
     #[test]
@@ -645,10 +483,7 @@ mod tests {
         let mut given = settings("reject_threshold 12 threshold 13", "");
         given.rename("reject_threshold", "threshold");
         let error = given.read::<Sample>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "config/plugins line 7: sample: set twice: \"threshold\" and \"threshold\""
-        );
+        assert_eq!(error, "config/plugins line 7: sample: set twice: \"threshold\" and \"threshold\"");
     }
 
     #[test]
@@ -657,38 +492,21 @@ mod tests {
         assert_eq!(given.words(), ["100", "reject", "1"]);
         let word = given.take_odd().unwrap();
         given.set("hops_max", word);
-        assert_eq!(
-            given.read::<Sample>().unwrap(),
-            Sample {
-                hops_max: 100,
-                reject: true,
-                ..Sample::default()
-            }
-        );
+        assert_eq!(given.read::<Sample>().unwrap(), Sample { hops_max: 100, reject: true, ..Sample::default() });
 
         let mut given = settings("100 hops-max 5", "");
         let word = given.take_first().unwrap();
         given.set("hops_max", word);
         let error = given.read::<Sample>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "config/plugins line 7: sample: set twice: \"hops_max\" and \"hops-max\""
-        );
+        assert_eq!(error, "config/plugins line 7: sample: set twice: \"hops_max\" and \"hops-max\"");
 
         let mut given = settings("text x reopen path", "");
         assert!(given.take_flag("reopen") && !given.take_flag("reopen"));
-        assert_eq!(
-            given.take_odd(),
-            Some("text".into()),
-            "the odd word is the first"
-        );
+        assert_eq!(given.take_odd(), Some("text".into()), "the odd word is the first");
         assert_eq!(given.take_odd(), None);
         assert_eq!(given.take_words(), ["x", "path"]);
         assert_eq!((given.take_first(), given.take_odd()), (None, None));
-        assert_eq!(
-            given.error("no").to_string(),
-            "config/plugins line 7: sample: no"
-        );
+        assert_eq!(given.error("no").to_string(), "config/plugins line 7: sample: no");
     }
 
     #[derive(Debug, PartialEq, Deserialize)]
@@ -701,11 +519,7 @@ mod tests {
 
     impl Default for Common {
         fn default() -> Self {
-            Self {
-                observe: false,
-                budget: 30,
-                on_error: None,
-            }
+            Self { observe: false, budget: 30, on_error: None }
         }
     }
 
@@ -713,58 +527,22 @@ mod tests {
     fn what_plugins_have_in_common_is_taken_out() {
         let cases: [(&str, &str, Common, &[&str]); 6] = [
             ("", "", Common::default(), &[]),
-            (
-                "100 observe 1",
-                "",
-                Common {
-                    observe: true,
-                    ..Common::default()
-                },
-                &["100"],
-            ),
+            ("100 observe 1", "", Common { observe: true, ..Common::default() }, &["100"]),
             (
                 "hops_max 1 on-error decline",
                 "",
-                Common {
-                    on_error: Some("decline".into()),
-                    ..Common::default()
-                },
+                Common { on_error: Some("decline".into()), ..Common::default() },
                 &["hops_max", "1"],
             ),
-            (
-                "/dir observe 0 sub/%u",
-                "observe = true",
-                Common::default(),
-                &["/dir", "sub/%u"],
-            ),
-            (
-                "x 1",
-                "budget = 5\nhops_max = 1",
-                Common {
-                    budget: 5,
-                    ..Common::default()
-                },
-                &["x", "1"],
-            ),
-            (
-                "budget 3 observe yes",
-                "",
-                Common {
-                    budget: 3,
-                    observe: true,
-                    ..Common::default()
-                },
-                &[],
-            ),
+            ("/dir observe 0 sub/%u", "observe = true", Common::default(), &["/dir", "sub/%u"]),
+            ("x 1", "budget = 5\nhops_max = 1", Common { budget: 5, ..Common::default() }, &["x", "1"]),
+            ("budget 3 observe yes", "", Common { budget: 3, observe: true, ..Common::default() }, &[]),
         ];
         for (line, toml, want, rest) in cases {
             let mut given = settings(line, toml);
             assert_eq!(given.take_part::<Common>().unwrap(), want, "{line:?}");
             assert_eq!(given.words(), rest, "{line:?}");
-            assert!(
-                given.take::<String>("observe").unwrap().is_none(),
-                "gone from the file too: {toml:?}"
-            );
+            assert!(given.take::<String>("observe").unwrap().is_none(), "gone from the file too: {toml:?}");
         }
         let mut given = settings("observe 1 observe 0", "");
         assert_eq!(
@@ -774,52 +552,28 @@ mod tests {
         for (line, want) in [
             ("observe", "\"observe\" has no value"),
             ("100 observe", "\"observe\" has no value"),
-            (
-                "action observe budget 2",
-                "observe: \"budget\" is not yes or no (1 or 0, true or false, on or off)",
-            ),
+            ("action observe budget 2", "observe: \"budget\" is not yes or no (1 or 0, true or false, on or off)"),
         ] {
             let error = settings(line, "").take_part::<Common>().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("config/plugins line 7: sample: {want}")
-            );
+            assert_eq!(error.to_string(), format!("config/plugins line 7: sample: {want}"));
         }
-        let errors = settings("x observe 2", "budget = 'x'")
-            .take_part::<Common>()
-            .unwrap_err()
-            .all();
+        let errors = settings("x observe 2", "budget = 'x'").take_part::<Common>().unwrap_err().all();
         assert_eq!(errors.len(), 2);
-        assert_eq!(
-            errors[1].to_string(),
-            "plugins.d/x.toml line 1: sample: budget: \"x\" is not a whole number"
-        );
+        assert_eq!(errors[1].to_string(), "plugins.d/x.toml line 1: sample: budget: \"x\" is not a whole number");
     }
 
     #[test]
     fn one_key_taken_out() {
-        let mut given = settings(
-            "loglevel +1 a b",
-            "loglevel = 3\nbudget = 4\nlimits = {octets_max = 'x'}",
-        );
+        let mut given = settings("loglevel +1 a b", "loglevel = 3\nbudget = 4\nlimits = {octets_max = 'x'}");
         let (text, origin) = given.take::<String>("loglevel").unwrap().unwrap();
         assert_eq!((text.as_str(), origin.line), ("+1", 7));
         let (budget, origin) = given.take::<u32>("budget").unwrap().unwrap();
-        assert_eq!(
-            (budget, origin.to_string().as_str()),
-            (4, "plugins.d/x.toml line 2")
-        );
+        assert_eq!((budget, origin.to_string().as_str()), (4, "plugins.d/x.toml line 2"));
         assert!(given.take::<u32>("budget").unwrap().is_none());
         assert_eq!(given.words(), ["a", "b"]);
         let errors = [
-            settings("budget x", "")
-                .take::<u32>("budget")
-                .unwrap_err()
-                .to_string(),
-            settings("x budget 1 budget 2", "")
-                .take::<u32>("budget")
-                .unwrap_err()
-                .to_string(),
+            settings("budget x", "").take::<u32>("budget").unwrap_err().to_string(),
+            settings("x budget 1 budget 2", "").take::<u32>("budget").unwrap_err().to_string(),
             given.take::<Limits>("limits").unwrap_err().to_string(),
         ];
         let want = [

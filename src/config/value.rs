@@ -63,31 +63,17 @@ impl<'a> Source<'a> {
             Given::Bool(truth) => Ok(Cow::Owned(truth.to_string())),
             Given::Integer(number) => Ok(Cow::Owned(number.to_string())),
             Given::Float(number) => Ok(Cow::Owned(number.to_string())),
-            Given::List(_) => Err(Misfit::new(Fault::Other(format!(
-                "this is a list, and not {expected}"
-            )))),
-            Given::Table(_) => Err(Misfit::new(Fault::Other(format!(
-                "this is a table, and not {expected}"
-            )))),
+            Given::List(_) => Err(Misfit::new(Fault::Other(format!("this is a list, and not {expected}")))),
+            Given::Table(_) => Err(Misfit::new(Fault::Other(format!("this is a table, and not {expected}")))),
         }
     }
 
-    fn number<T: TryFrom<i128>>(
-        self,
-        least: impl fmt::Display,
-        most: impl fmt::Display,
-    ) -> Result<T, Misfit> {
+    fn number<T: TryFrom<i128>>(self, least: impl fmt::Display, most: impl fmt::Display) -> Result<T, Misfit> {
         const EXPECTED: &str = "a whole number";
         let text = self.text(EXPECTED)?;
-        let number: i128 = text
-            .parse()
-            .map_err(|_| Misfit::new(Fault::bad_value(text.as_ref(), EXPECTED)))?;
-        T::try_from(number).map_err(|_| {
-            Misfit::new(Fault::bad_value(
-                text.as_ref(),
-                format!("{EXPECTED} between {least} and {most}"),
-            ))
-        })
+        let number: i128 = text.parse().map_err(|_| Misfit::new(Fault::bad_value(text.as_ref(), EXPECTED)))?;
+        T::try_from(number)
+            .map_err(|_| Misfit::new(Fault::bad_value(text.as_ref(), format!("{EXPECTED} between {least} and {most}"))))
     }
 
     fn float(self) -> Result<f64, Misfit> {
@@ -182,11 +168,7 @@ impl<'de> Deserializer<'de> for Source<'_> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -198,15 +180,10 @@ impl<'de> Deserializer<'de> for Source<'_> {
     ) -> Result<V::Value, Misfit> {
         let expected = || format!("one of {}", variants.join(", "));
         let text = self.text("a word")?;
-        let same =
-            |variant: &&&str| same_key(&variant.to_ascii_lowercase(), &text.to_ascii_lowercase());
+        let same = |variant: &&&str| same_key(&variant.to_ascii_lowercase(), &text.to_ascii_lowercase());
         let Some(variant) = variants.iter().find(same) else {
             let nearest = nearest(&text, variants.iter().copied()).map(str::to_owned);
-            return Err(Misfit::new(Fault::BadValue {
-                text: text.into_owned(),
-                expected: expected(),
-                nearest,
-            }));
+            return Err(Misfit::new(Fault::BadValue { text: text.into_owned(), expected: expected(), nearest }));
         };
         let variant: StrDeserializer<'_, Misfit> = (*variant).into_deserializer();
         visitor.visit_enum(variant)
@@ -220,10 +197,7 @@ impl<'de> Deserializer<'de> for Source<'_> {
             Given::Table(_) => return Err(Misfit::new("this is a table, and not a list".into())),
             _ => {
                 let text = self.text("a list")?;
-                let parts = text
-                    .split(',')
-                    .map(str::trim_ascii)
-                    .filter(|part| !part.is_empty());
+                let parts = text.split(',').map(str::trim_ascii).filter(|part| !part.is_empty());
                 items.extend(parts.map(|part| Cow::Owned(Given::Text(part.to_owned()))));
             }
         }
@@ -248,11 +222,7 @@ impl<'de> Deserializer<'de> for Source<'_> {
 
     /// A table whose keys are data (domains, say): they keep their spelling.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
-        visitor.visit_map(Members {
-            members: self.members()?.iter(),
-            known: None,
-            current: None,
-        })
+        visitor.visit_map(Members { members: self.members()?.iter(), known: None, current: None })
     }
 
     /// A table whose keys are settings. Refuses unknown ones, even if the struct does not.
@@ -263,17 +233,10 @@ impl<'de> Deserializer<'de> for Source<'_> {
         visitor: V,
     ) -> Result<V::Value, Misfit> {
         let members = self.members()?;
-        if let Some(member) = members
-            .iter()
-            .find(|member| known_as(known, &member.key).is_none())
-        {
+        if let Some(member) = members.iter().find(|member| known_as(known, &member.key).is_none()) {
             return Err(Misfit::new(unknown(&member.key, known)).in_member(member));
         }
-        visitor.visit_map(Members {
-            members: members.iter(),
-            known: Some(known),
-            current: None,
-        })
+        visitor.visit_map(Members { members: members.iter(), known: Some(known), current: None })
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -283,11 +246,7 @@ impl<'de> Deserializer<'de> for Source<'_> {
         }
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
         self.deserialize_unit(visitor)
     }
 
@@ -303,9 +262,7 @@ impl<'a> Source<'a> {
         match self.0 {
             Given::Table(members) => Ok(members),
             other => Err(Misfit::new(Fault::bad_value(
-                Source(other)
-                    .text("a table of settings")
-                    .unwrap_or("a list".into()),
+                Source(other).text("a table of settings").unwrap_or("a list".into()),
                 "a table of settings",
             ))),
         }
@@ -336,30 +293,19 @@ struct Members<'a> {
 impl<'de> MapAccess<'de> for Members<'_> {
     type Error = Misfit;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Misfit> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
         self.current = self.members.next();
         let Some(member) = self.current else {
             return Ok(None);
         };
-        let key = self
-            .known
-            .and_then(|known| known_as(known, &member.key))
-            .unwrap_or(&member.key);
+        let key = self.known.and_then(|known| known_as(known, &member.key)).unwrap_or(&member.key);
         let key: StrDeserializer<'_, Misfit> = key.into_deserializer();
-        seed.deserialize(key)
-            .map(Some)
-            .map_err(|misfit| misfit.in_member(member))
+        seed.deserialize(key).map(Some).map_err(|misfit| misfit.in_member(member))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
         // serde asks for a value only after its key.
-        let member = self
-            .current
-            .ok_or_else(|| Misfit::new("a value without a key".into()))?;
-        seed.deserialize(Source(&member.value))
-            .map_err(|misfit| misfit.in_member(member))
+        let member = self.current.ok_or_else(|| Misfit::new("a value without a key".into()))?;
+        seed.deserialize(Source(&member.value)).map_err(|misfit| misfit.in_member(member))
     }
 }

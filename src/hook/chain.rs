@@ -113,12 +113,7 @@ impl Chain {
         found
     }
 
-    fn ask<F: Facts>(
-        &mut self,
-        hook: Hook,
-        at: &mut F,
-        question: impl Fn(&mut dyn Plugin, &F) -> Answer,
-    ) -> Outcome {
+    fn ask<F: Facts>(&mut self, hook: Hook, at: &mut F, question: impl Fn(&mut dyn Plugin, &F) -> Answer) -> Outcome {
         let mut outcome = Outcome::Undecided;
         if !self.hooks.contains(hook) {
             return outcome;

@@ -161,7 +161,11 @@ impl Session {
             Change::AdjustKarma(by) => self.karma = self.karma.saturating_add(by),
             Change::Whitelist(reason) => self.whitelisted = Some(reason),
             Change::NoteEarlyTalker => self.early_talker = true,
-            Change::AddKeyword(_) | Change::Rewrite(_) | Change::Retarget(_) | Change::SetOption(..) | Change::Edit(_) => {}
+            Change::AddKeyword(_)
+            | Change::Rewrite(_)
+            | Change::Retarget(_)
+            | Change::SetOption(..)
+            | Change::Edit(_) => {}
         }
     }
 }
@@ -432,8 +436,11 @@ mod tests {
     fn a_change_that_does_not_fit_leaves_all_others_undone() {
         let (mut session, mut text) = (session(), String::from("as it was"));
         let mut at = Text { session: &mut session, text: &mut text };
-        let changes =
-            vec![Change::GrantRelaying(String::from("no")), Change::Rewrite(String::from("no")), Change::AddKeyword(String::new())];
+        let changes = vec![
+            Change::GrantRelaying(String::from("no")),
+            Change::Rewrite(String::from("no")),
+            Change::AddKeyword(String::new()),
+        ];
         assert!(at.apply(changes).is_err());
         assert_eq!((session.relaying, text.as_str()), (None, "as it was"));
     }

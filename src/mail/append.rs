@@ -25,29 +25,14 @@ const SEARCH_CHUNK_OCTETS: usize = 64 * 1024;
 const PGP: &[u8] = b"-----BEGIN PGP";
 
 /// Fields that a changed body makes false.
-const BODY_SIGNATURES: &[&str] = &[
-    "DKIM-Signature",
-    "DomainKey-Signature",
-    "ARC-Message-Signature",
-    "ARC-Seal",
-    "Content-MD5",
-];
+const BODY_SIGNATURES: &[&str] =
+    &["DKIM-Signature", "DomainKey-Signature", "ARC-Message-Signature", "ARC-Seal", "Content-MD5"];
 
 /// Charsets whose octets 0 to 127 are ASCII whatever stands before them, as prefixes of their names.
-const ASCII_SUPERSETS: &[&str] = &[
-    "us-ascii",
-    "utf-8",
-    "iso-8859-",
-    "windows-125",
-    "koi8-",
-    "euc-",
-    "gb2312",
-    "gbk",
-    "big5",
-];
+const ASCII_SUPERSETS: &[&str] =
+    &["us-ascii", "utf-8", "iso-8859-", "windows-125", "koi8-", "euc-", "gb2312", "gbk", "big5"];
 
-const TOO_LONG: EditError =
-    EditError::Declined("the body is too long to be searched for a PGP signature");
+const TOO_LONG: EditError = EditError::Declined("the body is too long to be searched for a PGP signature");
 
 /// What stands after the body once the text is appended.
 pub(super) fn octets_to_add(message: &Message, text: &str) -> Result<Vec<u8>, EditError> {
@@ -55,15 +40,11 @@ pub(super) fn octets_to_add(message: &Message, text: &str) -> Result<Vec<u8>, Ed
     let part = text_part(message.header()?).map_err(EditError::Declined)?;
     let holds_utf8 = part.utf8 && part.eight_bit;
     if !holds_utf8 && !text.is_ascii() {
-        return Err(EditError::Declined(
-            "the text is not ASCII, and the body is not labelled utf-8 and 8bit",
-        ));
+        return Err(EditError::Declined("the text is not ASCII, and the body is not labelled utf-8 and 8bit"));
     }
     let end = search_body(message)?;
     if part.flowed && end.flowed {
-        return Err(EditError::Declined(
-            "the last line of the body flows on (format=flowed)",
-        ));
+        return Err(EditError::Declined("the last line of the body flows on (format=flowed)"));
     }
     let mut octets = Vec::with_capacity(text.len() + 16);
     if end.open && !text.is_empty() {
@@ -71,11 +52,7 @@ pub(super) fn octets_to_add(message: &Message, text: &str) -> Result<Vec<u8>, Ed
     }
     for line in text.lines() {
         let stuffed = part.flowed && (line.starts_with([' ', '>']) || line.starts_with("From "));
-        let fixed = if part.flowed && line != "-- " {
-            line.trim_end_matches(' ')
-        } else {
-            line
-        };
+        let fixed = if part.flowed && line != "-- " { line.trim_end_matches(' ') } else { line };
         octets.extend_from_slice(if stuffed { b" " } else { b"" });
         octets.extend_from_slice(fixed.as_bytes());
         octets.extend_from_slice(b"\r\n");
@@ -84,12 +61,7 @@ pub(super) fn octets_to_add(message: &Message, text: &str) -> Result<Vec<u8>, Ed
 }
 
 fn check_text(text: &str) -> Result<(), EditError> {
-    let wrong = |what| {
-        Err(EditError::Value {
-            name: "text".to_owned(),
-            what,
-        })
-    };
+    let wrong = |what| Err(EditError::Value { name: "text".to_owned(), what });
     for line in text.lines() {
         if line.contains(['\r', '\0']) {
             return wrong("a bare CR or a NUL");
@@ -99,11 +71,7 @@ fn check_text(text: &str) -> Result<(), EditError> {
             return wrong("a line that is too long");
         }
     }
-    if text.ends_with('\r') {
-        wrong("a bare CR or a NUL")
-    } else {
-        Ok(())
-    }
+    if text.ends_with('\r') { wrong("a bare CR or a NUL") } else { Ok(()) }
 }
 
 /// What the header says about a body of plain text.
@@ -133,40 +101,20 @@ fn text_part(header: &Header) -> Result<TextPart, &'static str> {
         }
     }
     let Some(content_type) = only(header, "Content-Type")? else {
-        return Ok(TextPart {
-            utf8: false,
-            eight_bit,
-            flowed: false,
-        });
+        return Ok(TextPart { utf8: false, eight_bit, flowed: false });
     };
     let parameters = text_plain(&content_type)?;
-    let value = |name| {
-        parameters
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let value = |name| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let charset = value("charset").unwrap_or("us-ascii");
-    if !ASCII_SUPERSETS
-        .iter()
-        .any(|prefix| charset.starts_with(prefix))
-    {
+    if !ASCII_SUPERSETS.iter().any(|prefix| charset.starts_with(prefix)) {
         return Err("the charset may not hold the text");
     }
-    Ok(TextPart {
-        utf8: charset == "utf-8",
-        eight_bit,
-        flowed: value("format") == Some("flowed"),
-    })
+    Ok(TextPart { utf8: charset == "utf-8", eight_bit, flowed: value("format") == Some("flowed") })
 }
 
 /// The value of a field that must not be there twice.
 fn only(header: &Header, name: &str) -> Result<Option<String>, &'static str> {
-    if header.count(name) > 1 {
-        Err("a MIME field is there twice")
-    } else {
-        Ok(header.text(name))
-    }
+    if header.count(name) > 1 { Err("a MIME field is there twice") } else { Ok(header.text(name)) }
 }
 
 /// The parameters of a Content-Type that is text/plain (RFC 2045 §5.1), names and values in lower case. Comments,
@@ -194,9 +142,7 @@ fn parameter(text: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = text.split_once('=')?;
     let (name, rest) = (name.trim(), rest.trim_start());
     let (value, rest) = match rest.strip_prefix('"') {
-        Some(quoted) => quoted
-            .split_once('"')
-            .filter(|(value, _)| !value.contains('\\'))?,
+        Some(quoted) => quoted.split_once('"').filter(|(value, _)| !value.contains('\\'))?,
         None => {
             let end = rest.find(';').unwrap_or(rest.len());
             let value = rest[..end].trim_end();
@@ -207,21 +153,14 @@ fn parameter(text: &str) -> Option<(&str, &str, &str)> {
         }
     };
     let rest = rest.trim_start();
-    let after = if rest.is_empty() {
-        rest
-    } else {
-        rest.strip_prefix(';')?
-    };
+    let after = if rest.is_empty() { rest } else { rest.strip_prefix(';')? };
     is_token(name).then_some((name, value, after))
 }
 
 /// RFC 2045 §5.1.
 fn is_token(word: &str) -> bool {
     let special = |octet| b"()<>@,;:\\\"/[]?=".contains(&octet);
-    !word.is_empty()
-        && word
-            .bytes()
-            .all(|octet| octet.is_ascii_graphic() && !special(octet))
+    !word.is_empty() && word.bytes().all(|octet| octet.is_ascii_graphic() && !special(octet))
 }
 
 /// How the body ends.
@@ -255,14 +194,9 @@ fn search_body(message: &Message) -> Result<End, EditError> {
         kept = keep;
     }
     let end = &buffer[..kept];
-    let line = end
-        .strip_suffix(b"\n")
-        .map_or(end, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = end.strip_suffix(b"\n").map_or(end, |line| line.strip_suffix(b"\r").unwrap_or(line));
     let separator = line == b"-- " || line.ends_with(b"\n-- ");
-    Ok(End {
-        open: !end.is_empty() && line.len() == end.len(),
-        flowed: line.ends_with(b" ") && !separator,
-    })
+    Ok(End { open: !end.is_empty() && line.len() == end.len(), flowed: line.ends_with(b" ") && !separator })
 }
 
 #[cfg(test)]
@@ -276,10 +210,7 @@ mod tests {
     use crate::mail::{Edit, LineEnds, Spool, SpoolPlace};
 
     fn message(octets: &str) -> Message {
-        let place = SpoolPlace {
-            threshold: usize::MAX,
-            dir: PathBuf::new(),
-        };
+        let place = SpoolPlace { threshold: usize::MAX, dir: PathBuf::new() };
         let mut spool = Spool::new(place);
         spool.write(octets.as_bytes()).unwrap();
         Message::new(spool, 10_000)
@@ -309,16 +240,8 @@ mod tests {
     #[test]
     fn where_the_text_goes() {
         for (octets, text, expected) in [
-            (
-                "A: b\r\n\r\nbody\r\n",
-                "x\ny",
-                "A: b\r\n\r\nbody\r\nx\r\ny\r\n",
-            ),
-            (
-                "A: b\r\n\r\nbody\r\n",
-                "x\r\ny\r\n",
-                "A: b\r\n\r\nbody\r\nx\r\ny\r\n",
-            ),
+            ("A: b\r\n\r\nbody\r\n", "x\ny", "A: b\r\n\r\nbody\r\nx\r\ny\r\n"),
+            ("A: b\r\n\r\nbody\r\n", "x\r\ny\r\n", "A: b\r\n\r\nbody\r\nx\r\ny\r\n"),
             ("A: b\r\n\r\nbody", "x", "A: b\r\n\r\nbody\r\nx\r\n"),
             ("A: b\r\n\r\nbody\n", "x", "A: b\r\n\r\nbody\nx\r\n"),
             ("A: b\r\n\r\nbody\r", "x", "A: b\r\n\r\nbody\r\r\nx\r\n"),
@@ -329,11 +252,7 @@ mod tests {
             ("", "x", "\r\nx\r\n"),
             ("\r\n", "x", "\r\nx\r\n"),
             ("no header", "x", "no header\r\nx\r\n"),
-            (
-                "A: b\r\n\r\nbody\r\n",
-                "\nx",
-                "A: b\r\n\r\nbody\r\n\r\nx\r\n",
-            ),
+            ("A: b\r\n\r\nbody\r\n", "\nx", "A: b\r\n\r\nbody\r\n\r\nx\r\n"),
         ] {
             assert_eq!(appended(octets, text).unwrap(), expected);
         }
@@ -346,16 +265,10 @@ mod tests {
             message.edit(Edit::AppendText("1".to_owned())).unwrap();
             message.edit(Edit::AppendText("2".to_owned())).unwrap();
             message.prepend("T: t\r\n").unwrap();
-            let field = Edit::AppendField {
-                name: "Z".to_owned(),
-                value: "z".to_owned(),
-            };
+            let field = Edit::AppendField { name: "Z".to_owned(), value: "z".to_owned() };
             message.edit(field).unwrap();
             let a = if octets.is_empty() { "" } else { "A: b\r\n" };
-            assert_eq!(
-                written(&message),
-                format!("T: t\r\n{a}Z: z\r\n\r\n1\r\n2\r\n")
-            );
+            assert_eq!(written(&message), format!("T: t\r\n{a}Z: z\r\n\r\n1\r\n2\r\n"));
             let mut body = String::new();
             message.body().unwrap().read_to_string(&mut body).unwrap();
             assert_eq!(body, "1\r\n2\r\n");
@@ -415,10 +328,7 @@ mod tests {
     fn headers_that_take_ascii_text() {
         for fields in TAKEN {
             let octets = format!("A: b\r\n{fields}\r\nbody\r\n");
-            assert_eq!(
-                appended(&octets, "-- \nx").unwrap(),
-                format!("{octets}-- \r\nx\r\n")
-            );
+            assert_eq!(appended(&octets, "-- \nx").unwrap(), format!("{octets}-- \r\nx\r\n"));
         }
         for fields in DECLINED {
             let result = appended(&format!("A: b\r\n{fields}\r\nbody\r\n"), "x");
@@ -437,11 +347,7 @@ mod tests {
             let octets = format!(
                 "Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\nbody\r\n"
             );
-            assert_eq!(
-                appended(&octets, "gr\u{fc}n").is_ok(),
-                taken,
-                "{charset} {encoding}"
-            );
+            assert_eq!(appended(&octets, "gr\u{fc}n").is_ok(), taken, "{charset} {encoding}");
         }
         assert!(appended("\r\nbody\r\n", "gr\u{fc}n").is_err());
     }
@@ -461,11 +367,7 @@ mod tests {
         const FLOWED: &str = "Content-Type: text/plain; format=flowed\r\n\r\n";
         for (body, text, expected) in [
             ("a\r\n", "b  ", Some("a\r\nb\r\n")),
-            (
-                "a \r\nb\r\n",
-                " c\n>d\nFrom e",
-                Some("a \r\nb\r\n  c\r\n >d\r\n From e\r\n"),
-            ),
+            ("a \r\nb\r\n", " c\n>d\nFrom e", Some("a \r\nb\r\n  c\r\n >d\r\n From e\r\n")),
             ("a\r\n-- \r\n", "b", Some("a\r\n-- \r\nb\r\n")),
             ("-- \r\n", "-- \nb", Some("-- \r\n-- \r\nb\r\n")),
             ("a \r\n", "b", None),
@@ -473,11 +375,7 @@ mod tests {
             ("a-- \r\n", "b", None),
         ] {
             let result = appended(&format!("{FLOWED}{body}"), text).ok();
-            assert_eq!(
-                result,
-                expected.map(|body| format!("{FLOWED}{body}")),
-                "{body:?} {text:?}"
-            );
+            assert_eq!(result, expected.map(|body| format!("{FLOWED}{body}")), "{body:?} {text:?}");
             // The same where lines do not flow: only the line ends are ours.
             let plain = appended(&format!("A: b\r\n\r\n{body}"), text).unwrap();
             assert!(plain.ends_with(&format!("{}\r\n", text.replace('\n', "\r\n"))));
@@ -487,32 +385,15 @@ mod tests {
     #[test]
     fn a_pgp_signature_is_found_wherever_it_stands() {
         let start = SEARCH_CHUNK_OCTETS - PGP.len();
-        for before in [
-            0,
-            1,
-            start - 1,
-            start,
-            start + 1,
-            start + PGP.len(),
-            2 * start + 9,
-            1024 * 1024 - 20,
-        ] {
+        for before in [0, 1, start - 1, start, start + 1, start + PGP.len(), 2 * start + 9, 1024 * 1024 - 20] {
             let octets = format!("\r\n{}-----BEGIN PGP\r\n", "x".repeat(before));
             let result = message(&octets).takes_text("x");
-            assert!(
-                matches!(result, Err(EditError::Declined("the body is signed"))),
-                "{before}"
-            );
+            assert!(matches!(result, Err(EditError::Declined("the body is signed"))), "{before}");
         }
         let longest = format!("\r\n{}", "x".repeat(1024 * 1024));
         assert!(message(&longest).takes_text("x").is_ok());
         let over = message(&format!("{longest}x")).takes_text("x");
-        assert!(matches!(
-            over,
-            Err(EditError::Declined(
-                "the body is too long to be searched for a PGP signature"
-            ))
-        ));
+        assert!(matches!(over, Err(EditError::Declined("the body is too long to be searched for a PGP signature"))));
     }
 
     proptest! {

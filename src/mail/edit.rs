@@ -81,10 +81,7 @@ pub fn field(name: &str, value: &str) -> Result<String, EditError> {
     if name.is_empty() || !name.bytes().all(is_ftext) {
         return Err(EditError::Name(name.chars().take(80).collect()));
     }
-    let wrong = |what| EditError::Value {
-        name: name.to_owned(),
-        what,
-    };
+    let wrong = |what| EditError::Value { name: name.to_owned(), what };
     let mut text = String::with_capacity(name.len() + value.len() + 4);
     for (number, line) in value.split("\r\n").enumerate() {
         if line.contains(['\r', '\n', '\0']) {
@@ -109,9 +106,7 @@ fn fold(line: &str, out: &mut String) -> Option<()> {
     while rest.len() > LINE_OCTETS_MAX {
         // A line of blanks alone would not be folding, so something must stand before the blank.
         let word = rest.find(|character| !matches!(character, ' ' | '\t'))?;
-        let fold = rest.as_bytes()[..=LINE_OCTETS_MAX]
-            .iter()
-            .rposition(|octet| matches!(octet, b' ' | b'\t'))?;
+        let fold = rest.as_bytes()[..=LINE_OCTETS_MAX].iter().rposition(|octet| matches!(octet, b' ' | b'\t'))?;
         if fold <= word {
             return None;
         }
@@ -138,11 +133,7 @@ pub(super) fn end_line(octets: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn without_field(
-    header: &Header,
-    name: &str,
-    nth: Option<usize>,
-) -> Result<Vec<u8>, EditError> {
+pub(super) fn without_field(header: &Header, name: &str, nth: Option<usize>) -> Result<Vec<u8>, EditError> {
     let drop: Vec<Range<usize>> = match nth {
         None => header.places(name).collect(),
         Some(nth) => vec![place(header, name, nth)?],
@@ -157,30 +148,16 @@ pub(super) fn without_field(
     Ok(octets)
 }
 
-pub(super) fn with_value(
-    header: &Header,
-    name: &str,
-    nth: usize,
-    value: &str,
-) -> Result<Vec<u8>, EditError> {
+pub(super) fn with_value(header: &Header, name: &str, nth: usize, value: &str) -> Result<Vec<u8>, EditError> {
     let whole = place(header, name, nth)?;
     let spelt = String::from_utf8_lossy(&header.octets()[whole.start..whole.start + name.len()]);
     let field = field(&spelt, value)?;
-    let (before, after) = (
-        &header.octets()[..whole.start],
-        &header.octets()[whole.end..],
-    );
+    let (before, after) = (&header.octets()[..whole.start], &header.octets()[whole.end..]);
     Ok([before, field.as_bytes(), after].concat())
 }
 
 fn place(header: &Header, name: &str, nth: usize) -> Result<Range<usize>, EditError> {
-    header
-        .places(name)
-        .nth(nth)
-        .ok_or_else(|| EditError::Missing {
-            name: name.to_owned(),
-            nth,
-        })
+    header.places(name).nth(nth).ok_or_else(|| EditError::Missing { name: name.to_owned(), nth })
 }
 
 #[cfg(test)]
@@ -217,11 +194,7 @@ mod tests {
             ("X\r\nY", "a", None),
             ("\u{dc}", "a", None),
         ] {
-            assert_eq!(
-                field(name, value).ok().as_deref(),
-                expected,
-                "{name:?} {value:?}"
-            );
+            assert_eq!(field(name, value).ok().as_deref(), expected, "{name:?} {value:?}");
         }
     }
 
@@ -230,22 +203,10 @@ mod tests {
         let word = "w".repeat(LINE_OCTETS_MAX - 3);
         // `X: ` and the word are just a line; one octet more is none.
         assert_eq!(field("X", &word).unwrap().len(), LINE_OCTETS_MAX + 2);
-        assert_eq!(
-            field("X", &format!("{word}ww")).unwrap(),
-            format!("X:\r\n {word}ww\r\n")
-        );
-        assert!(matches!(
-            field("X", &format!("{word}www")),
-            Err(EditError::Value { .. })
-        ));
-        assert_eq!(
-            field("X", &format!("{word} b")).unwrap(),
-            format!("X: {word}\r\n b\r\n")
-        );
-        assert_eq!(
-            field("X", &format!("a {word}")).unwrap(),
-            format!("X: a\r\n {word}\r\n")
-        );
+        assert_eq!(field("X", &format!("{word}ww")).unwrap(), format!("X:\r\n {word}ww\r\n"));
+        assert!(matches!(field("X", &format!("{word}www")), Err(EditError::Value { .. })));
+        assert_eq!(field("X", &format!("{word} b")).unwrap(), format!("X: {word}\r\n b\r\n"));
+        assert_eq!(field("X", &format!("a {word}")).unwrap(), format!("X: a\r\n {word}\r\n"));
         // Blanks alone are no line.
         let blanks = " ".repeat(LINE_OCTETS_MAX + 1);
         assert!(field("X", &format!("a\r\n{blanks}b")).is_err());

@@ -88,18 +88,14 @@ impl Header {
             if line.name.is_empty() {
                 Entry::Malformed(&self.octets[line.whole.clone()])
             } else {
-                Entry::Field {
-                    name: self.name(line),
-                    value: &self.octets[line.value.clone()],
-                }
+                Entry::Field { name: self.name(line), value: &self.octets[line.value.clone()] }
             }
         })
     }
 
     /// The raw values of the fields of this name, in any case, from the top.
     pub fn get(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.named(name)
-            .map(|line| &self.octets[line.value.clone()])
+        self.named(name).map(|line| &self.octets[line.value.clone()])
     }
 
     /// How many fields have this name, in any case.
@@ -114,10 +110,7 @@ impl Header {
 
     /// The lines that are neither field nor continuation.
     pub fn malformed(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines
-            .iter()
-            .filter(|line| line.name.is_empty())
-            .map(|line| &self.octets[line.whole.clone()])
+        self.lines.iter().filter(|line| line.name.is_empty()).map(|line| &self.octets[line.whole.clone()])
     }
 
     /// The header's octets, without the empty line after it.
@@ -131,9 +124,7 @@ impl Header {
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = &Line> {
-        self.lines
-            .iter()
-            .filter(move |line| !line.name.is_empty() && self.name(line).eq_ignore_ascii_case(name))
+        self.lines.iter().filter(move |line| !line.name.is_empty() && self.name(line).eq_ignore_ascii_case(name))
     }
 
     fn name(&self, line: &Line) -> &str {
@@ -148,11 +139,7 @@ pub fn unfolded(value: &[u8]) -> String {
     for piece in value.split_inclusive(|&octet| octet == b'\n') {
         let line = piece.strip_suffix(b"\n").unwrap_or(piece);
         // A CR that no LF follows is the sender's, and stays.
-        text.extend_from_slice(if line.len() < piece.len() {
-            line.strip_suffix(b"\r").unwrap_or(line)
-        } else {
-            line
-        });
+        text.extend_from_slice(if line.len() < piece.len() { line.strip_suffix(b"\r").unwrap_or(line) } else { line });
     }
     String::from_utf8_lossy(text.trim_ascii()).into_owned()
 }
@@ -210,31 +197,18 @@ fn line_end(octets: &[u8], start: usize) -> usize {
 fn line(octets: &[u8], whole: Range<usize>) -> Line {
     let content = &octets[whole.clone()];
     let Some((name, colon)) = field_name(content) else {
-        return Line {
-            name: 0..0,
-            value: 0..0,
-            whole,
-        };
+        return Line { name: 0..0, value: 0..0, whole };
     };
-    let content = content
-        .strip_suffix(b"\n")
-        .map_or(content, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let content = content.strip_suffix(b"\n").map_or(content, |line| line.strip_suffix(b"\r").unwrap_or(line));
     let (start, end) = (whole.start, whole.start + content.len());
-    Line {
-        name: start..start + name,
-        value: start + colon + 1..end,
-        whole,
-    }
+    Line { name: start..start + name, value: start + colon + 1..end, whole }
 }
 
 /// The length of the field name that a line begins with, and where its colon stands. Blanks before the colon are the
 /// obsolete syntax (RFC 5322 §4.5), which readers still take, so that a forged field must not pass by them.
 fn field_name(line: &[u8]) -> Option<(usize, usize)> {
     let name = line.iter().take_while(|&&octet| is_ftext(octet)).count();
-    let blanks = line[name..]
-        .iter()
-        .take_while(|&&octet| matches!(octet, b' ' | b'\t'))
-        .count();
+    let blanks = line[name..].iter().take_while(|&&octet| matches!(octet, b' ' | b'\t')).count();
     (name > 0 && line.get(name + blanks) == Some(&b':')).then_some((name, name + blanks))
 }
 
@@ -269,10 +243,7 @@ mod tests {
             (b"A: b\r", &["A| b\\r"]),
             (b"A: b\n", &["A| b"]),
             (b"A:\r\n", &["A|"]),
-            (
-                b"A:b\r\n\tc\r\n d\r\nB:e\r\n",
-                &["A|b\\r\\n\\tc\\r\\n d", "B|e"],
-            ),
+            (b"A:b\r\n\tc\r\n d\r\nB:e\r\n", &["A|b\\r\\n\\tc\\r\\n d", "B|e"]),
             // A line of blanks alone goes on, too (RFC 5322 §4.2).
             (b"A:b\r\n \r\nB:c\r\n", &["A|b\\r\\n ", "B|c"]),
             // Obsolete blanks before the colon, which may not be before the name.
@@ -282,14 +253,8 @@ mod tests {
             (b"A: b\nB: c\r\n", &["A| b", "B| c"]),
             // A bare CR ends no line.
             (b"A: b\rB: c\r\n", &["A| b\\rB: c"]),
-            (
-                b"From a@b Thu Jan  1\r\nA: b\r\n",
-                &["!From a@b Thu Jan  1\\r\\n", "A| b"],
-            ),
-            (
-                b"A: b\r\nno field\r\n c\r\nB: d\r\n",
-                &["A| b", "!no field\\r\\n c\\r\\n", "B| d"],
-            ),
+            (b"From a@b Thu Jan  1\r\nA: b\r\n", &["!From a@b Thu Jan  1\\r\\n", "A| b"]),
+            (b"A: b\r\nno field\r\n c\r\nB: d\r\n", &["A| b", "!no field\\r\\n c\\r\\n", "B| d"]),
             (b": b\r\n", &["!: b\\r\\n"]),
             (b"\xc3\xa4: b\r\n", &["!\\xc3\\xa4: b\\r\\n"]),
             (b"A\0: b\r\n", &["!A\\x00: b\\r\\n"]),
@@ -303,14 +268,9 @@ mod tests {
 
     #[test]
     fn names_compare_in_any_case() {
-        let header = Header::new(
-            b"Received: 1\r\nTo: x\r\nRECEIVED: 2\r\njunk\r\nreceived : 3\r\n".to_vec(),
-        );
+        let header = Header::new(b"Received: 1\r\nTo: x\r\nRECEIVED: 2\r\njunk\r\nreceived : 3\r\n".to_vec());
         assert_eq!(header.count("rEceived"), 3);
-        assert_eq!(
-            header.get("received").collect::<Vec<_>>(),
-            [b" 1", b" 2", b" 3"]
-        );
+        assert_eq!(header.get("received").collect::<Vec<_>>(), [b" 1", b" 2", b" 3"]);
         assert_eq!(header.text("to").as_deref(), Some("x"));
         assert_eq!(header.text("receive"), None);
         // A malformed line has no name, not an empty one.

@@ -91,17 +91,12 @@ impl Message {
 
     /// Puts trace fields (see `trace.rs`) on top: whole fields, each line ending in CRLF.
     pub fn prepend(&mut self, fields: &str) -> Result<(), EditError> {
-        let wrong = |what| EditError::Value {
-            name: "trace fields".to_owned(),
-            what,
-        };
+        let wrong = |what| EditError::Value { name: "trace fields".to_owned(), what };
         let header = Header::new(fields.as_bytes().to_vec());
         if header.malformed().next().is_some() {
             return Err(wrong("a line that is no field"));
         }
-        if !fields.is_empty() && !fields.ends_with("\r\n")
-            || fields.replace("\r\n", "").contains(['\r', '\n', '\0'])
-        {
+        if !fields.is_empty() && !fields.ends_with("\r\n") || fields.replace("\r\n", "").contains(['\r', '\n', '\0']) {
             return Err(wrong("a bare line end, a NUL, or no line end at its end"));
         }
         self.put_on_top(fields);
@@ -137,9 +132,7 @@ impl Message {
                 edit::with_field_at_end(self.header()?, &field)
             }
             Edit::RemoveField { name, nth } => edit::without_field(self.header()?, &name, nth)?,
-            Edit::ReplaceField { name, nth, value } => {
-                edit::with_value(self.header()?, &name, nth, &value)?
-            }
+            Edit::ReplaceField { name, nth, value } => edit::with_value(self.header()?, &name, nth, &value)?,
         };
         self.set_header(header);
         Ok(())
@@ -167,11 +160,7 @@ impl Message {
             .chain(self.spooled(self.spool_start()))
             .chain(&self.tail[..]);
         let mut buffer = vec![0; chunk];
-        let mut converter = Converter {
-            out,
-            ends,
-            held_cr: false,
-        };
+        let mut converter = Converter { out, ends, held_cr: false };
         loop {
             let filled = fill(&mut source, &mut buffer)?;
             if filled == 0 {
@@ -221,11 +210,7 @@ impl Message {
             Beginning::EmptyLine => false,
             // The extent is known if there is a tail.
             Beginning::Header | Beginning::Nothing => {
-                !self.tail.is_empty()
-                    && self
-                        .extent
-                        .get()
-                        .is_none_or(|extent| extent.fields_end == extent.body)
+                !self.tail.is_empty() && self.extent.get().is_none_or(|extent| extent.fields_end == extent.body)
             }
         };
         Ok(if needed { b"\r\n" } else { b"" })
@@ -240,39 +225,27 @@ impl Message {
     /// Where the spool's octets go on below `top`.
     fn spool_start(&self) -> u64 {
         // An edited header was read, so its extent is known.
-        self.extent
-            .get()
-            .filter(|_| self.edited)
-            .map_or(0, |extent| extent.fields_end)
+        self.extent.get().filter(|_| self.edited).map_or(0, |extent| extent.fields_end)
     }
 
     fn extent(&self) -> Result<Extent, HeaderError> {
         if self.extent.get().is_none() {
             self.received_header()?;
         }
-        Ok(self.extent.get().copied().unwrap_or(Extent {
-            fields_end: 0,
-            body: 0,
-        }))
+        Ok(self.extent.get().copied().unwrap_or(Extent { fields_end: 0, body: 0 }))
     }
 
     /// Reads the header as received, without its empty line, and notes its extent.
     fn received_header(&self) -> Result<Vec<u8>, HeaderError> {
         let mut octets = Vec::new();
         if self.beginning()? == Beginning::Body {
-            self.extent.get_or_init(|| Extent {
-                fields_end: 0,
-                body: 0,
-            });
+            self.extent.get_or_init(|| Extent { fields_end: 0, body: 0 });
             return Ok(octets);
         }
         let mut source = self.spooled(0);
         let mut line = 0;
         let empty_line = loop {
-            let read = source
-                .by_ref()
-                .take(HEADER_STEP_OCTETS)
-                .read_to_end(&mut octets)?;
+            let read = source.by_ref().take(HEADER_STEP_OCTETS).read_to_end(&mut octets)?;
             match header::empty_line(&octets, line) {
                 Ok(found) => break found,
                 // At the end, or too far: one of the two is told apart below.
@@ -283,24 +256,16 @@ impl Message {
             }
         };
         if empty_line.end > self.header_octets_max {
-            return Err(HeaderError::TooLong {
-                octets_max: self.header_octets_max,
-            });
+            return Err(HeaderError::TooLong { octets_max: self.header_octets_max });
         }
-        let extent = Extent {
-            fields_end: empty_line.start as u64,
-            body: empty_line.end as u64,
-        };
+        let extent = Extent { fields_end: empty_line.start as u64, body: empty_line.end as u64 };
         self.extent.get_or_init(|| extent);
         octets.truncate(empty_line.start);
         Ok(octets)
     }
 
     fn spooled(&self, at: u64) -> Spooled<'_> {
-        Spooled {
-            spool: &self.spool,
-            at,
-        }
+        Spooled { spool: &self.spool, at }
     }
 }
 
@@ -350,16 +315,11 @@ impl Converter<'_> {
         }
         let kept = drop_cr(chunk);
         self.held_cr = chunk[..kept].ends_with(b"\r");
-        self.out
-            .write_all(&chunk[..kept - usize::from(self.held_cr)])
+        self.out.write_all(&chunk[..kept - usize::from(self.held_cr)])
     }
 
     fn finish(self) -> io::Result<()> {
-        if self.held_cr {
-            self.out.write_all(b"\r")
-        } else {
-            Ok(())
-        }
+        if self.held_cr { self.out.write_all(b"\r") } else { Ok(()) }
     }
 }
 
@@ -395,10 +355,7 @@ mod tests {
     const HEADER_OCTETS_MAX: usize = 20_000;
 
     fn message(octets: &[u8], threshold: usize, dir: &Path) -> Message {
-        let mut spool = Spool::new(SpoolPlace {
-            threshold,
-            dir: dir.to_path_buf(),
-        });
+        let mut spool = Spool::new(SpoolPlace { threshold, dir: dir.to_path_buf() });
         spool.write(octets).unwrap();
         Message::new(spool, HEADER_OCTETS_MAX)
     }
@@ -422,31 +379,20 @@ mod tests {
     /// What `LineEnds::Lf` means, by the octet.
     fn model_of_lf(octets: &[u8]) -> Vec<u8> {
         let followed = |index: usize| octets.get(index + 1) == Some(&b'\n');
-        let kept =
-            |(index, octet): (usize, &u8)| (*octet != b'\r' || !followed(index)).then_some(*octet);
+        let kept = |(index, octet): (usize, &u8)| (*octet != b'\r' || !followed(index)).then_some(*octet);
         octets.iter().enumerate().filter_map(kept).collect()
     }
 
     fn remove(name: &str, nth: Option<usize>) -> Edit {
-        Edit::RemoveField {
-            name: name.to_owned(),
-            nth,
-        }
+        Edit::RemoveField { name: name.to_owned(), nth }
     }
 
     fn append(name: &str, value: &str) -> Edit {
-        Edit::AppendField {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        }
+        Edit::AppendField { name: name.to_owned(), value: value.to_owned() }
     }
 
     fn replace(name: &str, nth: usize, value: &str) -> Edit {
-        Edit::ReplaceField {
-            name: name.to_owned(),
-            nth,
-            value: value.to_owned(),
-        }
+        Edit::ReplaceField { name: name.to_owned(), nth, value: value.to_owned() }
     }
 
     #[test]
@@ -458,24 +404,16 @@ mod tests {
             ("\nbody", "\\nbody"),
             ("A: b\r\n\r\nbody", "A: b\\r\\n\\r\\nbody"),
             ("A: b", "A: b"),
-            (
-                "only a body\r\nsecond: x\r\nthird\r\n",
-                "\\r\\nonly a body\\r\\nsecond: x\\r\\nthird\\r\\n",
-            ),
+            ("only a body\r\nsecond: x\r\nthird\r\n", "\\r\\nonly a body\\r\\nsecond: x\\r\\nthird\\r\\n"),
             // This would go on the field above it.
             (" x; dkim=pass\r\n\r\n", "\\r\\n x; dkim=pass\\r\\n\\r\\n"),
-            (
-                "From a@b Thu\r\nA: b\r\n\r\n",
-                "From a@b Thu\\r\\nA: b\\r\\n\\r\\n",
-            ),
+            ("From a@b Thu\r\nA: b\r\n\r\n", "From a@b Thu\\r\\nA: b\\r\\n\\r\\n"),
             ("A: b\r\njunk\r\n\r\nbody", "A: b\\r\\njunk\\r\\n\\r\\nbody"),
         ] {
             let mut message = in_memory(octets.as_bytes());
             assert_eq!(crlf(&message), octets.as_bytes().escape_ascii().to_string());
             let mut out = Vec::new();
-            message
-                .write_below("T: t\r\n", &mut out, LineEnds::Crlf)
-                .unwrap();
+            message.write_below("T: t\r\n", &mut out, LineEnds::Crlf).unwrap();
             assert_eq!(out.escape_ascii().to_string(), format!("T: t\\r\\n{below}"));
             message.prepend("T: t\r\n").unwrap();
             assert_eq!(crlf(&message), format!("T: t\\r\\n{below}"));
@@ -491,12 +429,7 @@ mod tests {
     fn header_and_body() {
         for (octets, fields, malformed, body) in [
             ("", 0, 0, ""),
-            (
-                "A: b\r\nC: d\r\n\r\nbody\r\n\r\nmore",
-                2,
-                0,
-                "body\r\n\r\nmore",
-            ),
+            ("A: b\r\nC: d\r\n\r\nbody\r\n\r\nmore", 2, 0, "body\r\n\r\nmore"),
             ("A: b\n\nbody", 1, 0, "body"),
             ("\r\nA: b\r\n\r\n", 0, 0, "A: b\r\n\r\n"),
             ("body\r\nA: b\r\n\r\nc", 0, 0, "body\r\nA: b\r\n\r\nc"),
@@ -506,11 +439,7 @@ mod tests {
         ] {
             let message = in_memory(octets.as_bytes());
             let header = message.header().unwrap();
-            assert_eq!(
-                header.entries().count() - header.malformed().count(),
-                fields,
-                "{octets:?}"
-            );
+            assert_eq!(header.entries().count() - header.malformed().count(), fields, "{octets:?}");
             assert_eq!(header.malformed().count(), malformed, "{octets:?}");
             let mut read = String::new();
             message.body().unwrap().read_to_string(&mut read).unwrap();
@@ -528,9 +457,7 @@ mod tests {
             (10 * HEADER_OCTETS_MAX, "", false),
         ] {
             let field = "A: ".to_owned() + &"b".repeat(octets - 3 - empty_line.len()) + empty_line;
-            let mut message = in_memory(
-                (field.clone() + if empty_line.is_empty() { "" } else { "body" }).as_bytes(),
-            );
+            let mut message = in_memory((field.clone() + if empty_line.is_empty() { "" } else { "body" }).as_bytes());
             assert_eq!(message.header().is_ok(), seen, "{octets}");
             assert_eq!(message.body().is_ok(), seen, "{octets}");
             // Trace fields can always be added; what needs the header cannot.
@@ -546,69 +473,26 @@ mod tests {
 
     #[test]
     fn edits() {
-        const RECEIVED: &str =
-            "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n\r\na: body\r\n";
-        let top = Edit::PrependField {
-            name: "T".to_owned(),
-            value: "t".to_owned(),
-        };
+        const RECEIVED: &str = "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n\r\na: body\r\n";
+        let top = Edit::PrependField { name: "T".to_owned(), value: "t".to_owned() };
         for (edits, expected) in [
-            (
-                vec![top.clone()],
-                "T: t\r\na: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n",
-            ),
-            (
-                vec![append("Z", "z")],
-                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\nZ: z\r\n",
-            ),
-            (
-                vec![remove("A", None)],
-                "B: 2\r\n\tfolded\r\njunk\r\nb:4\r\n",
-            ),
-            (
-                vec![remove("A", Some(1))],
-                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\n",
-            ),
-            (
-                vec![remove("b", Some(0)), remove("b", Some(0))],
-                "a: 1\r\njunk\r\nA : 3\r\n",
-            ),
-            (
-                vec![remove("x", None)],
-                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n",
-            ),
-            (
-                vec![replace("b", 0, "x")],
-                "a: 1\r\nB: x\r\njunk\r\nA : 3\r\nb:4\r\n",
-            ),
-            (
-                vec![replace("B", 1, "x")],
-                "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb: x\r\n",
-            ),
-            (
-                vec![
-                    top.clone(),
-                    remove("t", Some(0)),
-                    remove("a", None),
-                    remove("b", None),
-                ],
-                "junk\r\n",
-            ),
-            (
-                vec![remove("a", None), top, append("Z", "z")],
-                "T: t\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\nZ: z\r\n",
-            ),
+            (vec![top.clone()], "T: t\r\na: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n"),
+            (vec![append("Z", "z")], "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\nZ: z\r\n"),
+            (vec![remove("A", None)], "B: 2\r\n\tfolded\r\njunk\r\nb:4\r\n"),
+            (vec![remove("A", Some(1))], "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\n"),
+            (vec![remove("b", Some(0)), remove("b", Some(0))], "a: 1\r\njunk\r\nA : 3\r\n"),
+            (vec![remove("x", None)], "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb:4\r\n"),
+            (vec![replace("b", 0, "x")], "a: 1\r\nB: x\r\njunk\r\nA : 3\r\nb:4\r\n"),
+            (vec![replace("B", 1, "x")], "a: 1\r\nB: 2\r\n\tfolded\r\njunk\r\nA : 3\r\nb: x\r\n"),
+            (vec![top.clone(), remove("t", Some(0)), remove("a", None), remove("b", None)], "junk\r\n"),
+            (vec![remove("a", None), top, append("Z", "z")], "T: t\r\nB: 2\r\n\tfolded\r\njunk\r\nb:4\r\nZ: z\r\n"),
         ] {
             let mut message = in_memory(RECEIVED.as_bytes());
             for edit in &edits {
                 message.edit(edit.clone()).unwrap();
             }
             let expected = format!("{expected}\r\na: body\r\n");
-            assert_eq!(
-                crlf(&message),
-                expected.as_bytes().escape_ascii().to_string(),
-                "{edits:?}"
-            );
+            assert_eq!(crlf(&message), expected.as_bytes().escape_ascii().to_string(), "{edits:?}");
         }
     }
 
@@ -622,10 +506,7 @@ mod tests {
             replace("A", 0, "x\r\ny"),
             append("A B", "x"),
             append("A", "x\n"),
-            Edit::PrependField {
-                name: "A".to_owned(),
-                value: "x\r\n\r\n".to_owned(),
-            },
+            Edit::PrependField { name: "A".to_owned(), value: "x\r\n\r\n".to_owned() },
             Edit::AppendText("\0".to_owned()),
         ] {
             assert!(message.edit(edit.clone()).is_err(), "{edit:?}");
@@ -643,25 +524,15 @@ mod tests {
     #[test]
     fn trace_fields_are_whole_fields() {
         let mut message = in_memory(b"A: 1\r\n\r\nbody");
-        for fields in [
-            "X: y",
-            "X: y\n",
-            "X: y\r\nZ",
-            " X: y\r\n",
-            "X: y\r\n\r\n",
-            "X: a\nb\r\n",
-            "X: \0\r\n",
-            "X: a\rb\r\n",
-        ] {
+        for fields in
+            ["X: y", "X: y\n", "X: y\r\nZ", " X: y\r\n", "X: y\r\n\r\n", "X: a\nb\r\n", "X: \0\r\n", "X: a\rb\r\n"]
+        {
             assert!(message.prepend(fields).is_err(), "{fields:?}");
         }
         for fields in ["", "X: y\r\n\tz\r\n", "Y: 1\r\nZ: 2\r\n"] {
             message.prepend(fields).unwrap();
         }
-        assert_eq!(
-            crlf(&message),
-            "Y: 1\\r\\nZ: 2\\r\\nX: y\\r\\n\\tz\\r\\nA: 1\\r\\n\\r\\nbody"
-        );
+        assert_eq!(crlf(&message), "Y: 1\\r\\nZ: 2\\r\\nX: y\\r\\n\\tz\\r\\nA: 1\\r\\n\\r\\nbody");
     }
 
     #[test]
@@ -674,10 +545,7 @@ mod tests {
                     for threshold in [0, usize::MAX] {
                         let message = message(&octets, threshold, dir.path());
                         assert!(written(&message, LineEnds::Crlf) == octets);
-                        assert!(
-                            written(&message, LineEnds::Lf) == model_of_lf(&octets),
-                            "{before} {end:?} {after:?}"
-                        );
+                        assert!(written(&message, LineEnds::Lf) == model_of_lf(&octets), "{before} {end:?} {after:?}");
                     }
                 }
             }
@@ -691,9 +559,7 @@ mod tests {
         let error = message.write_to(&mut full, LineEnds::Lf).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let mut small = [0; 5];
-        let error = message
-            .write_to(&mut &mut small[..], LineEnds::Crlf)
-            .unwrap_err();
+        let error = message.write_to(&mut &mut small[..], LineEnds::Crlf).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
     }
 
@@ -707,44 +573,25 @@ mod tests {
         prop_oneof![
             (name, "[a-c]{0,4}").prop_map(|(name, value)| Edit::PrependField { name, value }),
             (name, "[a-c]{0,4}").prop_map(|(name, value)| Edit::AppendField { name, value }),
-            (name, prop::option::of(0usize..4))
-                .prop_map(|(name, nth)| Edit::RemoveField { name, nth }),
-            (name, 0usize..4, "[a-c]{1,4}").prop_map(|(name, nth, value)| Edit::ReplaceField {
-                name,
-                nth,
-                value
-            }),
+            (name, prop::option::of(0usize..4)).prop_map(|(name, nth)| Edit::RemoveField { name, nth }),
+            (name, 0usize..4, "[a-c]{1,4}").prop_map(|(name, nth, value)| Edit::ReplaceField { name, nth, value }),
         ]
     }
 
     /// The same edit on the list; false if it cannot be made.
     fn edit_model(lines: &mut Vec<String>, edit: &Edit) -> bool {
         let new = |name: &str, value: &str| {
-            if value.is_empty() {
-                format!("{name}:")
-            } else {
-                format!("{name}: {value}")
-            }
+            if value.is_empty() { format!("{name}:") } else { format!("{name}: {value}") }
         };
         let places = |lines: &[String], name: &str| -> Vec<usize> {
             let named = |line: &String| line[..1].eq_ignore_ascii_case(name);
-            lines
-                .iter()
-                .enumerate()
-                .filter(|(_, line)| named(line))
-                .map(|(place, _)| place)
-                .collect()
+            lines.iter().enumerate().filter(|(_, line)| named(line)).map(|(place, _)| place).collect()
         };
         match edit {
             Edit::PrependField { name, value } => lines.insert(0, new(name, value)),
             Edit::AppendField { name, value } => lines.push(new(name, value)),
-            Edit::RemoveField { name, nth: None } => {
-                lines.retain(|line| !line[..1].eq_ignore_ascii_case(name))
-            }
-            Edit::RemoveField {
-                name,
-                nth: Some(nth),
-            } => match places(lines, name).get(*nth) {
+            Edit::RemoveField { name, nth: None } => lines.retain(|line| !line[..1].eq_ignore_ascii_case(name)),
+            Edit::RemoveField { name, nth: Some(nth) } => match places(lines, name).get(*nth) {
                 Some(&place) => drop(lines.remove(place)),
                 None => return false,
             },

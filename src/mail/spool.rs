@@ -40,13 +40,7 @@ pub struct Spool {
 impl Spool {
     /// An empty spool. The file is made when it is needed.
     pub fn new(place: SpoolPlace) -> Self {
-        Self {
-            place,
-            file: None,
-            file_octets: 0,
-            memory: Vec::new(),
-            failed: false,
-        }
+        Self { place, file: None, file_octets: 0, memory: Vec::new(), failed: false }
     }
 
     /// Adds octets at the end. After an error (disk full, say) the space is given back at once, the spool is empty,
@@ -102,16 +96,10 @@ impl Spool {
         if offset < self.file_octets
             && let Some(file) = &self.file
         {
-            let octets = buffer
-                .len()
-                .min(usize::try_from(self.file_octets - offset).unwrap_or(usize::MAX));
+            let octets = buffer.len().min(usize::try_from(self.file_octets - offset).unwrap_or(usize::MAX));
             let read = file.read_at(&mut buffer[..octets], offset)?;
             // Nothing else knows the file, so it can only be shorter if the disk lost it.
-            return if read == 0 && octets > 0 {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            } else {
-                Ok(read)
-            };
+            return if read == 0 && octets > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) };
         }
         let start = usize::try_from(offset - self.file_octets).unwrap_or(usize::MAX);
         let rest = self.memory.get(start..).unwrap_or_default();
@@ -121,11 +109,7 @@ impl Spool {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.failed {
-            Err(io::Error::other("the spool has failed before"))
-        } else {
-            Ok(())
-        }
+        if self.failed { Err(io::Error::other("the spool has failed before")) } else { Ok(()) }
     }
 
     fn store(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -154,23 +138,14 @@ impl Spool {
     }
 
     fn memory_octets_max(&self) -> usize {
-        if self.file.is_some() {
-            self.place.threshold.min(WRITE_OCTETS)
-        } else {
-            self.place.threshold
-        }
+        if self.file.is_some() { self.place.threshold.min(WRITE_OCTETS) } else { self.place.threshold }
     }
 }
 
 fn unnamed_file(dir: &Path) -> io::Result<File> {
     // With O_EXCL, nobody can give the file a name afterwards.
     let flags = OFlag::O_TMPFILE | OFlag::O_EXCL;
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(flags.bits())
-        .open(dir);
+    let opened = OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags.bits()).open(dir);
     match opened {
         // NFS and some overlays have no unnamed files; EISDIR is what kernels before 3.11 say.
         Err(error) if unsupported(&error) => unlinked_file(dir),
@@ -180,10 +155,7 @@ fn unnamed_file(dir: &Path) -> io::Result<File> {
 
 fn unsupported(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw);
-    matches!(
-        code,
-        Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL)
-    )
+    matches!(code, Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL))
 }
 
 /// The second best: a name that nobody else can have made, gone again before the first octet.
@@ -191,13 +163,7 @@ fn unlinked_file(dir: &Path) -> io::Result<File> {
     let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
     for number in 0..NAMES_MAX {
         let path = dir.join(format!("postern-{}-{number}", process::id()));
-        match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-        {
+        match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return fs::remove_file(&path).map(|()| file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
             Err(error) => return Err(error),
@@ -216,10 +182,7 @@ mod tests {
     use super::*;
 
     fn spool(threshold: usize, dir: &Path) -> Spool {
-        Spool::new(SpoolPlace {
-            threshold,
-            dir: dir.to_path_buf(),
-        })
+        Spool::new(SpoolPlace { threshold, dir: dir.to_path_buf() })
     }
 
     fn all(spool: &Spool) -> Vec<u8> {
@@ -281,18 +244,10 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let taken = dir.path().join(format!("postern-{}-0", process::id()));
         fs::write(&taken, "mine").unwrap();
-        unlinked_file(dir.path())
-            .unwrap()
-            .write_all_at(b"theirs", 0)
-            .unwrap();
+        unlinked_file(dir.path()).unwrap().write_all_at(b"theirs", 0).unwrap();
         assert_eq!(fs::read(&taken).unwrap(), b"mine");
         for number in 1..NAMES_MAX {
-            fs::write(
-                dir.path()
-                    .join(format!("postern-{}-{number}", process::id())),
-                "",
-            )
-            .unwrap();
+            fs::write(dir.path().join(format!("postern-{}-{number}", process::id())), "").unwrap();
         }
         let error = unlinked_file(dir.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
@@ -301,18 +256,13 @@ mod tests {
     #[test]
     fn an_error_empties_the_spool_and_stays() {
         let dir = TempDir::new().unwrap();
-        let full = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/full")
-            .unwrap();
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
         let mut disk_full = spool(4, dir.path());
         disk_full.file = Some(full);
         let mut no_directory = spool(4, &dir.path().join("none"));
-        for (spool, kind) in [
-            (&mut disk_full, io::ErrorKind::StorageFull),
-            (&mut no_directory, io::ErrorKind::NotFound),
-        ] {
+        for (spool, kind) in
+            [(&mut disk_full, io::ErrorKind::StorageFull), (&mut no_directory, io::ErrorKind::NotFound)]
+        {
             spool.write(b"1234").unwrap();
             assert_eq!(spool.write(b"5").unwrap_err().kind(), kind);
             assert!(spool.is_empty() && !spool.in_file());

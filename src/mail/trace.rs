@@ -47,16 +47,10 @@ pub struct Received<'a> {
 /// The field, in the shape that sendmail and Postfix use and SpamAssassin reads:
 /// `Received: from HELLO (HOST [IP]) by ME (postern) with ESMTP id ID for <MAILBOX>; DATE`.
 pub fn received(facts: &Received<'_>) -> String {
-    let mut lines = Lines {
-        text: "Received:".to_owned(),
-        line_start: 0,
-    };
+    let mut lines = Lines { text: "Received:".to_owned(), line_start: 0 };
     lines.add(&format!("from {}", host(facts.hello)));
     if let Some(ip) = facts.remote_ip {
-        let info = facts
-            .remote_info
-            .map(|info| format!("{}@", word(info)))
-            .unwrap_or_default();
+        let info = facts.remote_info.map(|info| format!("{}@", word(info))).unwrap_or_default();
         let name = facts.remote_host.map_or_else(|| "unknown".to_owned(), host);
         lines.add(&format!("({info}{name} {})", literal(ip)));
     }
@@ -104,42 +98,22 @@ pub fn delivered_to(mailbox: &str) -> String {
 /// A date as in RFC 5322 §3.3: `Thu, 29 Feb 2024 12:34:56 +0100`. An offset of a day or more is taken as UTC.
 pub fn date(unix_s: i64, utc_offset_s: i32) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     // The zone has no seconds, so the time shown must not have those of the offset either.
-    let minutes = if utc_offset_s.abs() < 86_400 {
-        utc_offset_s / 60
-    } else {
-        0
-    };
+    let minutes = if utc_offset_s.abs() < 86_400 { utc_offset_s / 60 } else { 0 };
     let local_s = unix_s.saturating_add(i64::from(minutes) * 60);
     let (days, second) = (local_s.div_euclid(86_400), local_s.rem_euclid(86_400));
     let (year, month, day) = civil(days);
-    let mut text = format!(
-        "{}, {day:02} {} {year:04} ",
-        at(&DAYS, days.rem_euclid(7)),
-        at(&MONTHS, month - 1)
-    );
+    let mut text = format!("{}, {day:02} {} {year:04} ", at(&DAYS, days.rem_euclid(7)), at(&MONTHS, month - 1));
     let (sign, zone) = (if minutes < 0 { '-' } else { '+' }, minutes.abs());
     // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "{:02}:{:02}:{:02} ",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    );
+    let _ = write!(text, "{:02}:{:02}:{:02} ", second / 3600, second / 60 % 60, second % 60);
     let _ = write!(text, "{sign}{:02}{:02}", zone / 60, zone % 60);
     text
 }
 
 fn at(names: &[&'static str], index: i64) -> &'static str {
-    usize::try_from(index)
-        .ok()
-        .and_then(|index| names.get(index))
-        .copied()
-        .unwrap_or_default()
+    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years begin in March here, so
@@ -147,8 +121,7 @@ fn at(names: &[&'static str], index: i64) -> &'static str {
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468; // days from 0000-03-01
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153; // from March
     let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -184,14 +157,9 @@ impl Lines {
 
 /// A host name or address literal.
 fn host(text: &str) -> String {
-    let within = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let within = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     match within {
-        Some(address) => format!(
-            "[{}]",
-            replaced(address, DOMAIN_OCTETS_MAX, |octet| b".:-".contains(&octet))
-        ),
+        Some(address) => format!("[{}]", replaced(address, DOMAIN_OCTETS_MAX, |octet| b".:-".contains(&octet))),
         None => replaced(text, DOMAIN_OCTETS_MAX, |octet| b".-_:".contains(&octet)),
     }
 }
@@ -203,18 +171,9 @@ fn word(text: &str) -> String {
 /// Letters, digits and what else is allowed; all other characters become `?`. Nothing at all becomes `unknown`.
 fn replaced(text: &str, octets_max: usize, allowed: impl Fn(u8) -> bool) -> String {
     let safe = |octet: u8| octet.is_ascii_alphanumeric() || allowed(octet);
-    let shown = |character: char| {
-        u8::try_from(character)
-            .ok()
-            .filter(|&octet| safe(octet))
-            .map_or('?', char::from)
-    };
+    let shown = |character: char| u8::try_from(character).ok().filter(|&octet| safe(octet)).map_or('?', char::from);
     let text: String = text.chars().take(octets_max).map(shown).collect();
-    if text.is_empty() {
-        "unknown".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "unknown".to_owned() } else { text }
 }
 
 /// RFC 5321 §4.1.3. An IPv4 address that came over IPv6 is shown as what it is.
@@ -242,11 +201,7 @@ fn printable(text: &str) -> String {
     text.chars()
         .scan(0, |octets, character| {
             *octets += character.len_utf8();
-            (*octets <= 2 * MAILBOX_OCTETS_MAX).then_some(if character.is_control() {
-                '?'
-            } else {
-                character
-            })
+            (*octets <= 2 * MAILBOX_OCTETS_MAX).then_some(if character.is_control() { '?' } else { character })
         })
         .collect()
 }
@@ -279,23 +234,14 @@ mod tests {
              \tby mx.example (postern) with ESMTP id 4af0.1\r\n\
              \tfor <a@b.example>; Thu, 29 Feb 2024 13:34:56 +0100\r\n"
         );
-        let none = Received {
-            remote_host: None,
-            recipient: None,
-            ..PLAIN
-        };
+        let none = Received { remote_host: None, recipient: None, ..PLAIN };
         assert_eq!(
             received(&none),
             "Received: from client.example (unknown [192.0.2.1])\r\n\
              \tby mx.example (postern) with ESMTP id 4af0.1; Thu, 29 Feb 2024 13:34:56 +0100\r\n"
         );
         let id = "0123456789abcdef.12";
-        let long = Received {
-            id,
-            hello: &"h".repeat(60),
-            recipient: None,
-            ..PLAIN
-        };
+        let long = Received { id, hello: &"h".repeat(60), recipient: None, ..PLAIN };
         assert_eq!(
             received(&long),
             format!(
@@ -313,93 +259,21 @@ mod tests {
         let ipv6 = "2001:db8::1".parse().unwrap();
         let mapped = "::ffff:192.0.2.9".parse().unwrap();
         for (facts, expected) in [
-            (
-                Received { hello: "", ..PLAIN },
-                "from unknown (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "[192.0.2.7]",
-                    ..PLAIN
-                },
-                "from [192.0.2.7] (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "[IPv6:::1]",
-                    ..PLAIN
-                },
-                "from [IPv6:::1] (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "a (b [1.2.3.4])",
-                    ..PLAIN
-                },
-                "from a??b??1.2.3.4?? (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "[a] by x [b]",
-                    ..PLAIN
-                },
-                "from [a??by?x??b] (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "a\r\n\tby;evil\0",
-                    ..PLAIN
-                },
-                "from a???by?evil? (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    hello: "b\u{fc}cher.example",
-                    ..PLAIN
-                },
-                "from b?cher.example (rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    remote_host: Some("x) ("),
-                    ..PLAIN
-                },
-                "from client.example (x??? [192.0.2.1])",
-            ),
-            (
-                Received {
-                    remote_info: Some("u s)r"),
-                    ..PLAIN
-                },
-                "from client.example (u?s?r@rdns.example [192.0.2.1])",
-            ),
-            (
-                Received {
-                    remote_ip: Some(ipv6),
-                    ..PLAIN
-                },
-                "from client.example (rdns.example [IPv6:2001:db8::1])",
-            ),
-            (
-                Received {
-                    remote_ip: Some(mapped),
-                    ..PLAIN
-                },
-                "from client.example (rdns.example [192.0.2.9])",
-            ),
-            (
-                Received {
-                    remote_ip: None,
-                    ..PLAIN
-                },
-                "from client.example",
-            ),
+            (Received { hello: "", ..PLAIN }, "from unknown (rdns.example [192.0.2.1])"),
+            (Received { hello: "[192.0.2.7]", ..PLAIN }, "from [192.0.2.7] (rdns.example [192.0.2.1])"),
+            (Received { hello: "[IPv6:::1]", ..PLAIN }, "from [IPv6:::1] (rdns.example [192.0.2.1])"),
+            (Received { hello: "a (b [1.2.3.4])", ..PLAIN }, "from a??b??1.2.3.4?? (rdns.example [192.0.2.1])"),
+            (Received { hello: "[a] by x [b]", ..PLAIN }, "from [a??by?x??b] (rdns.example [192.0.2.1])"),
+            (Received { hello: "a\r\n\tby;evil\0", ..PLAIN }, "from a???by?evil? (rdns.example [192.0.2.1])"),
+            (Received { hello: "b\u{fc}cher.example", ..PLAIN }, "from b?cher.example (rdns.example [192.0.2.1])"),
+            (Received { remote_host: Some("x) ("), ..PLAIN }, "from client.example (x??? [192.0.2.1])"),
+            (Received { remote_info: Some("u s)r"), ..PLAIN }, "from client.example (u?s?r@rdns.example [192.0.2.1])"),
+            (Received { remote_ip: Some(ipv6), ..PLAIN }, "from client.example (rdns.example [IPv6:2001:db8::1])"),
+            (Received { remote_ip: Some(mapped), ..PLAIN }, "from client.example (rdns.example [192.0.2.9])"),
+            (Received { remote_ip: None, ..PLAIN }, "from client.example"),
         ] {
             let line = received(&facts);
-            assert_eq!(
-                line.split("\r\n\tby ").next(),
-                Some(&*format!("Received: {expected}"))
-            );
+            assert_eq!(line.split("\r\n\tby ").next(), Some(&*format!("Received: {expected}")));
         }
     }
 
@@ -423,15 +297,8 @@ mod tests {
             ("a@b\r\nX: y", false),
             ("gr\u{fc}n@c", false),
         ] {
-            let line = received(&Received {
-                recipient: Some(recipient),
-                ..PLAIN
-            });
-            assert_eq!(
-                line.contains(&format!("\tfor <{recipient}>;")),
-                named,
-                "{recipient:?}"
-            );
+            let line = received(&Received { recipient: Some(recipient), ..PLAIN });
+            assert_eq!(line.contains(&format!("\tfor <{recipient}>;")), named, "{recipient:?}");
             assert_eq!(line.contains("for <"), named, "{recipient:?}");
         }
     }
@@ -466,11 +333,7 @@ mod tests {
             (4_107_542_400, 0, "Mon, 01 Mar 2100 00:00:00 +0000"),
             (4_107_542_399, 0, "Sun, 28 Feb 2100 23:59:59 +0000"),
             (1_735_689_599, 0, "Tue, 31 Dec 2024 23:59:59 +0000"),
-            (
-                i64::from(i32::MAX),
-                50_400,
-                "Tue, 19 Jan 2038 17:14:07 +1400",
-            ),
+            (i64::from(i32::MAX), 50_400, "Tue, 19 Jan 2038 17:14:07 +1400"),
             (0, 86_400, "Thu, 01 Jan 1970 00:00:00 +0000"),
             (0, 86_399, "Thu, 01 Jan 1970 23:59:00 +2359"),
         ] {
@@ -488,10 +351,7 @@ mod tests {
         assert_eq!(return_path(&"<\"a b\"@c>"), "Return-Path: <\"a b\"@c>\r\n");
         assert_eq!(delivered_to("a@b\r\nX: y"), "Delivered-To: a@b??X: y\r\n");
         assert_eq!(delivered_to("gr\u{fc}n@c"), "Delivered-To: gr\u{fc}n@c\r\n");
-        assert_eq!(
-            delivered_to(&"\u{fc}".repeat(1_000)).chars().count(),
-            16 + MAILBOX_OCTETS_MAX
-        );
+        assert_eq!(delivered_to(&"\u{fc}".repeat(1_000)).chars().count(), 16 + MAILBOX_OCTETS_MAX);
     }
 
     proptest! {

@@ -258,9 +258,8 @@ mod tests {
         let (world, _dir) = fixture::world(&[]);
         let shipped = Headers::new(fixture::shipped("headers").read().unwrap(), false, &world);
         let usual = Headers::new(Settings::default(), false, &world);
-        let values = |headers: Headers| {
-            (headers.require, headers.past, headers.future, headers.reject, headers.reject_type)
-        };
+        let values =
+            |headers: Headers| (headers.require, headers.past, headers.future, headers.reject, headers.reject_type);
         assert_eq!(values(shipped), values(usual));
     }
 }

@@ -5,8 +5,8 @@ use super::state::{State, go};
 use super::{Session, Step};
 use crate::hook::{Chain, Hook, Mail, Outcome, Rcpt};
 use crate::mail::{Recipient, Transaction};
-use crate::smtp::command::SyntaxError;
 use crate::smtp::address::{Domain, ForwardPath, Mailbox};
+use crate::smtp::command::SyntaxError;
 use crate::smtp::parameters::{self, MailArgument, RcptArgument};
 
 impl Session<'_> {

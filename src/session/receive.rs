@@ -182,7 +182,8 @@ impl Session<'_> {
             Some(replies::content_line_too_long(line_max, id))
         } else if let Err(error) = spooled {
             tracing::error!("spool: error, {error}");
-            let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
+            let full =
+                matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
             Some(replies::spool_trouble(full, id))
         } else {
             None
@@ -405,7 +406,9 @@ impl Session<'_> {
         let id = format!("{}.{}", self.facts.id, self.facts.transactions);
         let hello = self.facts.hello.as_ref();
         let only = match envelope.recipients() {
-            [recipient] => Some(recipient.asked.mailbox().map_or_else(|| recipient.asked.address(), ToString::to_string)),
+            [recipient] => {
+                Some(recipient.asked.mailbox().map_or_else(|| recipient.asked.address(), ToString::to_string))
+            }
             _ => None,
         };
         let connection = &self.facts.connection;

@@ -11,7 +11,9 @@ pub(super) fn codes(hook: Hook, denial: &Denial) -> (u16, Enhanced) {
     use Hook as H;
     let permanent = match hook {
         H::PreConnection | H::Connect => 554,
-        H::Data | H::DataHeadersEnd | H::DataPostHeaders | H::ReceivedLine | H::DataPost | H::QueuePre | H::Queue => 554,
+        H::Data | H::DataHeadersEnd | H::DataPostHeaders | H::ReceivedLine | H::DataPost | H::QueuePre | H::Queue => {
+            554
+        }
         H::UnrecognizedCommand => 500,
         // RFC 5321 §4.3.2 knows no 550 for HELP.
         H::Help => 502,
@@ -20,7 +22,9 @@ pub(super) fn codes(hook: Hook, denial: &Denial) -> (u16, Enhanced) {
     };
     let transient = match hook {
         H::PreConnection | H::Connect => 421,
-        H::Data | H::DataHeadersEnd | H::DataPostHeaders | H::ReceivedLine | H::DataPost | H::QueuePre | H::Queue => 451,
+        H::Data | H::DataHeadersEnd | H::DataPostHeaders | H::ReceivedLine | H::DataPost | H::QueuePre | H::Queue => {
+            451
+        }
         H::Auth | H::AuthPlain | H::AuthLogin | H::AuthCramMd5 => 454,
         _ => 450,
     };

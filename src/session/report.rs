@@ -58,8 +58,12 @@ impl Session<'_> {
         reply: &Reply,
     ) {
         self.collect_decisions();
-        let recipients: Vec<_> =
-            envelope.recipients().iter().take(RECIPIENTS_TOLD_MAX).map(|recipient| recipient.asked.to_string()).collect();
+        let recipients: Vec<_> = envelope
+            .recipients()
+            .iter()
+            .take(RECIPIENTS_TOLD_MAX)
+            .map(|recipient| recipient.asked.to_string())
+            .collect();
         let told: Vec<_> = self.told.iter().map(ToString::to_string).collect();
         let message_id = message.header().ok().and_then(|header| header.text("Message-ID"));
         let entry = self

@@ -65,11 +65,8 @@ pub struct Mailbox {
 impl Mailbox {
     /// A mailbox in its SMTP form, the local-part quoted where needed, without brackets.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let (local_part, written_octets, domain) = if text.starts_with('"') {
-            split_quoted(text)?
-        } else {
-            split_dot_string(text)?
-        };
+        let (local_part, written_octets, domain) =
+            if text.starts_with('"') { split_quoted(text)? } else { split_dot_string(text)? };
         if written_octets > LOCAL_PART_OCTETS_MAX {
             return Err(AddressError::LocalPartTooLong);
         }
@@ -126,14 +123,11 @@ fn split_dot_string(text: &str) -> Result<LocalPart<'_>, AddressError> {
 
 /// RFC 5321 §4.1.2: `Dot-string = Atom *("." Atom)`; UTF-8 counts as atext by RFC 6531 §3.3.
 fn is_dot_string(text: &str) -> bool {
-    text.split('.')
-        .all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
 pub(super) fn is_atext(character: char) -> bool {
-    character.is_ascii_alphanumeric()
-        || "!#$%&'*+-/=?^_`{|}~".contains(character)
-        || is_utf8_text(character)
+    character.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(character) || is_utf8_text(character)
 }
 
 /// UTF8-non-ascii without the C1 controls, which RFC 6531 lets through.
@@ -229,9 +223,7 @@ impl ForwardPath {
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         match inside_brackets(text)? {
             "" => Err(AddressError::Null),
-            word if word.eq_ignore_ascii_case("postmaster") => {
-                Ok(Self::Postmaster(word.to_owned()))
-            }
+            word if word.eq_ignore_ascii_case("postmaster") => Ok(Self::Postmaster(word.to_owned())),
             inside => Mailbox::parse(without_route(inside)?).map(Self::Mailbox),
         }
     }
@@ -285,9 +277,7 @@ fn inside_brackets(text: &str) -> Result<&str, AddressError> {
     if text.len() > PATH_OCTETS_MAX {
         return Err(AddressError::PathTooLong);
     }
-    text.strip_prefix('<')
-        .and_then(|rest| rest.strip_suffix('>'))
-        .ok_or(AddressError::Brackets)
+    text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).ok_or(AddressError::Brackets)
 }
 
 /// Drops `@a,@b:`. RFC 5321 §4.1.2: `A-d-l = At-domain *("," At-domain)`, `At-domain = "@" Domain`.
@@ -322,10 +312,7 @@ mod tests {
     fn reads_mailboxes() {
         use AddressError as E;
         // Text, then local-part unquoted and the SMTP form.
-        type Row = (
-            &'static str,
-            Result<(&'static str, &'static str), AddressError>,
-        );
+        type Row = (&'static str, Result<(&'static str, &'static str), AddressError>);
         let table: &[Row] = &[
             ("", Err(E::NoDomain)),
             ("a", Err(E::NoDomain)),
@@ -334,10 +321,7 @@ mod tests {
             ("a@", Err(E::Domain)),
             ("a@b", Ok(("a", "a@b"))),
             ("A.b+c=d@B.Example", Ok(("A.b+c=d", "A.b+c=d@B.Example"))),
-            (
-                "!#$%&'*+-/=?^_`{|}~@b",
-                Ok(("!#$%&'*+-/=?^_`{|}~", "!#$%&'*+-/=?^_`{|}~@b")),
-            ),
+            ("!#$%&'*+-/=?^_`{|}~@b", Ok(("!#$%&'*+-/=?^_`{|}~", "!#$%&'*+-/=?^_`{|}~@b"))),
             // What qpsmtpd let through: only the front of the local-part was looked at.
             ("a b@x", Err(E::LocalPart)),
             ("a..b@x", Err(E::LocalPart)),
@@ -373,10 +357,7 @@ mod tests {
             (r#"" "@x"#, Ok((" ", r#"" "@x"#))),
             (
                 r#""musa_ibrah@caramail.comandrea.luger"@wifo.ac.at"#,
-                Ok((
-                    "musa_ibrah@caramail.comandrea.luger",
-                    r#""musa_ibrah@caramail.comandrea.luger"@wifo.ac.at"#,
-                )),
+                Ok(("musa_ibrah@caramail.comandrea.luger", r#""musa_ibrah@caramail.comandrea.luger"@wifo.ac.at"#)),
             ),
             (r#"""#, Err(E::LocalPart)),
             (r#""a@x"#, Err(E::LocalPart)),
@@ -402,12 +383,8 @@ mod tests {
         ];
         for (text, wanted) in table {
             let mailbox = Mailbox::parse(text);
-            let got = mailbox
-                .as_ref()
-                .map(|mailbox| (mailbox.local_part(), mailbox.to_string()));
-            let wanted = wanted
-                .as_ref()
-                .map(|(local_part, form)| (*local_part, (*form).to_owned()));
+            let got = mailbox.as_ref().map(|mailbox| (mailbox.local_part(), mailbox.to_string()));
+            let wanted = wanted.as_ref().map(|(local_part, form)| (*local_part, (*form).to_owned()));
             assert_eq!(got, wanted, "{text:?}");
         }
     }
@@ -419,17 +396,8 @@ mod tests {
         assert_eq!(mailbox.domain().ascii(), "ex.example");
         assert_eq!(mailbox, Mailbox::parse(r#""a\ b"@eX.example"#).unwrap());
         assert_ne!(mailbox, Mailbox::parse(r#""A b"@ex.example"#).unwrap());
-        for (text, wanted) in [
-            ("a@b", false),
-            ("ä@b", true),
-            ("a@ä.b", true),
-            ("a@xn--4ca.b", false),
-        ] {
-            assert_eq!(
-                Mailbox::parse(text).unwrap().needs_smtputf8(),
-                wanted,
-                "{text}"
-            );
+        for (text, wanted) in [("a@b", false), ("ä@b", true), ("a@ä.b", true), ("a@xn--4ca.b", false)] {
+            assert_eq!(Mailbox::parse(text).unwrap().needs_smtputf8(), wanted, "{text}");
         }
     }
 
@@ -438,11 +406,7 @@ mod tests {
         use AddressError as E;
         let outcome = |result: Result<Mailbox, E>| result.err();
         for (octets, wanted) in [(251, None), (252, None), (253, Some(E::LocalPartTooLong))] {
-            assert_eq!(
-                outcome(Mailbox::parse(&format!("{}@b", "a".repeat(octets)))),
-                wanted,
-                "{octets}"
-            );
+            assert_eq!(outcome(Mailbox::parse(&format!("{}@b", "a".repeat(octets)))), wanted, "{octets}");
             // The quotes count.
             let quoted = format!("\"{}\"@b", " ".repeat(octets - 2));
             assert_eq!(outcome(Mailbox::parse(&quoted)), wanted, "{octets} quoted");
@@ -460,11 +424,7 @@ mod tests {
             // The source route counts.
             let path = format!("<@{}:a@b>", domain_of(octets - 7));
             assert_eq!(path.len(), octets);
-            assert_eq!(
-                ForwardPath::parse(&path).err(),
-                wanted,
-                "{octets} with a route"
-            );
+            assert_eq!(ForwardPath::parse(&path).err(), wanted, "{octets} with a route");
         }
     }
 
@@ -495,11 +455,7 @@ mod tests {
             ("<abuse>", Err(E::NoDomain), Err(E::NoDomain)),
             ("<#@[]>", Err(E::Literal), Err(E::Literal)),
             ("<@x:a@b>", Ok("<a@b>"), Ok("<a@b>")),
-            (
-                "<@x.example,@y_z:\"a:b\"@[IPv6:::1]>",
-                Ok("<\"a:b\"@[IPv6:::1]>"),
-                Ok("<\"a:b\"@[IPv6:::1]>"),
-            ),
+            ("<@x.example,@y_z:\"a:b\"@[IPv6:::1]>", Ok("<\"a:b\"@[IPv6:::1]>"), Ok("<\"a:b\"@[IPv6:::1]>")),
             ("<@x>", Err(E::SourceRoute), Err(E::SourceRoute)),
             ("<@:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
             ("<@x,:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
@@ -507,11 +463,7 @@ mod tests {
             ("<@x, @y:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
             ("<@x@y:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
             ("<@-x:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
-            (
-                "<@[192.0.2.1]:a@b>",
-                Err(E::SourceRoute),
-                Err(E::SourceRoute),
-            ),
+            ("<@[192.0.2.1]:a@b>", Err(E::SourceRoute), Err(E::SourceRoute)),
             ("<@x:>", Err(E::NoDomain), Err(E::NoDomain)),
             ("<@x:@y:a@b>", Err(E::LocalPart), Err(E::LocalPart)),
             ("<@x:postmaster>", Err(E::NoDomain), Err(E::NoDomain)),
@@ -519,17 +471,9 @@ mod tests {
         for (text, reverse, forward) in table {
             let written = |path: &dyn fmt::Display| path.to_string();
             let got = ReversePath::parse(text).map(|path| written(&path));
-            assert_eq!(
-                got.as_deref(),
-                reverse.as_ref().map(|path| *path),
-                "reverse: {text:?}"
-            );
+            assert_eq!(got.as_deref(), reverse.as_ref().map(|path| *path), "reverse: {text:?}");
             let got = ForwardPath::parse(text).map(|path| written(&path));
-            assert_eq!(
-                got.as_deref(),
-                forward.as_ref().map(|path| *path),
-                "forward: {text:?}"
-            );
+            assert_eq!(got.as_deref(), forward.as_ref().map(|path| *path), "forward: {text:?}");
         }
     }
 
@@ -541,10 +485,7 @@ mod tests {
         assert_eq!(path("<a@B>"), path("<@x:a@b>"));
         assert_ne!(path("<A@b>"), path("<a@b>"));
         assert_eq!(
-            (
-                path("<Postmaster>").address(),
-                path("<\"a b\"@C>").address()
-            ),
+            (path("<Postmaster>").address(), path("<\"a b\"@C>").address()),
             ("Postmaster".into(), "a b@C".into())
         );
         assert_eq!(ReversePath::Null.address(), "");

@@ -59,11 +59,7 @@ impl Command {
         let (verb, rest) = text.split_once(BLANKS).unwrap_or((text, ""));
         let rest = rest.trim_start_matches(BLANKS);
         // The few known verbs are short, so that no long word is copied to be compared.
-        let upper = if verb.len() <= 4 {
-            verb.to_ascii_uppercase()
-        } else {
-            String::new()
-        };
+        let upper = if verb.len() <= 4 { verb.to_ascii_uppercase() } else { String::new() };
         Ok(match upper.as_str() {
             "HELO" => Self::Helo(rest.to_owned()),
             "EHLO" => Self::Ehlo(rest.to_owned()),
@@ -77,10 +73,7 @@ impl Command {
             "VRFY" => Self::Vrfy(some("VRFY", rest)?),
             "EXPN" => Self::Expn(some("EXPN", rest)?),
             "HELP" => Self::Help(rest.to_owned()),
-            _ => Self::Unrecognized {
-                verb: verb.to_owned(),
-                rest: rest.to_owned(),
-            },
+            _ => Self::Unrecognized { verb: verb.to_owned(), rest: rest.to_owned() },
         })
     }
 
@@ -108,10 +101,7 @@ impl Command {
 /// A CR in here stood alone, and other software might see two lines where we see one (RFC 5321 §2.3.8).
 fn text(line: &[u8]) -> Result<&str, SyntaxError> {
     let text = str::from_utf8(line).map_err(|_| SyntaxError::line("that is not UTF-8"))?;
-    if text
-        .chars()
-        .any(|character| character.is_control() && character != '\t')
-    {
+    if text.chars().any(|character| character.is_control() && character != '\t') {
         return Err(SyntaxError::line("control character in the command"));
     }
     Ok(text.trim_matches(BLANKS))
@@ -119,20 +109,12 @@ fn text(line: &[u8]) -> Result<&str, SyntaxError> {
 
 /// A command that takes no argument (RFC 5321 §4.1.1.4, §4.1.1.5, §4.1.1.10).
 fn bare(verb: &str, rest: &str, command: Command) -> Result<Command, SyntaxError> {
-    if rest.is_empty() {
-        Ok(command)
-    } else {
-        Err(SyntaxError::argument(format!("{verb} takes no argument")))
-    }
+    if rest.is_empty() { Ok(command) } else { Err(SyntaxError::argument(format!("{verb} takes no argument"))) }
 }
 
 /// A command that needs an argument (RFC 5321 §4.1.1.6, §4.1.1.7).
 fn some(verb: &str, rest: &str) -> Result<String, SyntaxError> {
-    if rest.is_empty() {
-        Err(SyntaxError::argument(format!("{verb} needs an argument")))
-    } else {
-        Ok(rest.to_owned())
-    }
+    if rest.is_empty() { Err(SyntaxError::argument(format!("{verb} needs an argument"))) } else { Ok(rest.to_owned()) }
 }
 
 /// RFC 3030 §2: `BDAT SP chunk-size [SP "LAST"]`. After a refusal here nobody knows how many octets follow.
@@ -168,11 +150,7 @@ pub struct SyntaxError {
 impl SyntaxError {
     /// An error that gets this reply.
     pub fn new(code: u16, enhanced: Enhanced, text: impl Into<String>) -> Self {
-        Self {
-            code,
-            enhanced,
-            text: text.into(),
-        }
+        Self { code, enhanced, text: text.into() }
     }
 
     /// The line is no command: 500 5.5.2.
@@ -187,11 +165,7 @@ impl SyntaxError {
 
     /// A path is not ASCII, but MAIL did not say SMTPUTF8 (RFC 6531 §3.5).
     pub fn smtputf8_needed() -> Self {
-        Self::new(
-            550,
-            Enhanced(5, 6, 7),
-            "an address that is not ASCII needs SMTPUTF8",
-        )
+        Self::new(550, Enhanced(5, 6, 7), "an address that is not ASCII needs SMTPUTF8")
     }
 }
 
@@ -231,24 +205,16 @@ impl fmt::Display for Hello {
 pub fn hello_argument(text: &str) -> Result<Hello, SyntaxError> {
     let word = text.trim_matches(BLANKS).split(BLANKS).next().unwrap_or("");
     if word.is_empty() {
-        return Err(SyntaxError::argument(
-            "say your name: a domain or an address literal",
-        ));
+        return Err(SyntaxError::argument("say your name: a domain or an address literal"));
     }
     if word.len() > DOMAIN_OCTETS_MAX {
         return Err(SyntaxError::argument("that name is too long"));
     }
     // A plugin may have given us this text.
-    if word
-        .chars()
-        .any(|character| character.is_control() || character.is_whitespace())
-    {
+    if word.chars().any(|character| character.is_control() || character.is_whitespace()) {
         return Err(SyntaxError::argument("that name cannot be printed"));
     }
-    Ok(Hello {
-        text: word.to_owned(),
-        domain: Domain::parse(word).ok(),
-    })
+    Ok(Hello { text: word.to_owned(), domain: Domain::parse(word).ok() })
 }
 
 #[cfg(test)]
@@ -258,10 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn unrecognized(verb: &str, rest: &str) -> Result<Command, (u16, Enhanced)> {
-        Ok(Command::Unrecognized {
-            verb: verb.to_owned(),
-            rest: rest.to_owned(),
-        })
+        Ok(Command::Unrecognized { verb: verb.to_owned(), rest: rest.to_owned() })
     }
 
     #[test]
@@ -286,18 +249,12 @@ mod tests {
             (b"NOOP \x1b[2J", line_error.clone()),
             (b"NOOP \xc2\x85", line_error.clone()),
             (b"NOOP \xff", line_error.clone()),
-            (
-                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-                line_error.clone(),
-            ),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", line_error.clone()),
             (b"NOOP", Ok(Command::Noop("".into()))),
             (b"  nOOp \t x y\t", Ok(Command::Noop("x y".into()))),
             (b"HELO", Ok(Command::Helo("".into()))),
             (b"ehlo\ta", Ok(Command::Ehlo("a".into()))),
-            (
-                b"Mail From:<a@b> SIZE=1 ",
-                Ok(Command::Mail("From:<a@b> SIZE=1".into())),
-            ),
+            (b"Mail From:<a@b> SIZE=1 ", Ok(Command::Mail("From:<a@b> SIZE=1".into()))),
             (b"rcpt TO: <a@b>", Ok(Command::Rcpt("TO: <a@b>".into()))),
             (b"data ", Ok(Command::Data)),
             (b"DATA x", argument_error.clone()),
@@ -355,11 +312,7 @@ mod tests {
         for (text, wanted, is_domain) in table {
             let result = hello_argument(text);
             assert_eq!(result.as_ref().ok().map(Hello::text), *wanted, "{text:?}");
-            assert_eq!(
-                result.is_ok_and(|hello| hello.domain().is_some()),
-                *is_domain,
-                "{text:?}"
-            );
+            assert_eq!(result.is_ok_and(|hello| hello.domain().is_some()), *is_domain, "{text:?}");
         }
     }
 

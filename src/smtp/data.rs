@@ -81,11 +81,7 @@ impl DotDecoder {
                 At::End => {}
             }
         }
-        Fed {
-            consumed: read,
-            kept,
-            done: self.at == At::End,
-        }
+        Fed { consumed: read, kept, done: self.at == At::End }
     }
 
     /// How much of `rest` is content as it stands: up to the next dot that begins a line, else all. Sets where we are then.
@@ -123,9 +119,7 @@ fn first_dot(octets: &[u8]) -> Option<usize> {
 /// The same, for the dots after `start`, one by one. The CR may stand before it.
 fn search(octets: &[u8], start: usize) -> Option<usize> {
     let from = start.saturating_sub(1);
-    let line_end = octets[from..]
-        .windows(3)
-        .position(|window| window == b"\r\n.")?;
+    let line_end = octets[from..].windows(3).position(|window| window == b"\r\n.")?;
     Some(from + line_end + 2)
 }
 
@@ -195,11 +189,7 @@ mod tests {
             (b"\r\n.\r\n", b"\r\n", Some(b"")),
             (b"a\r\n.\r\n.\r\n", b"a\r\n", Some(b".\r\n")),
             (b"..\r\n.\r\n", b".\r\n", Some(b"")),
-            (
-                b".a\r\n..b\r\n...\r\n.\r\n",
-                b"a\r\n.b\r\n..\r\n",
-                Some(b""),
-            ),
+            (b".a\r\n..b\r\n...\r\n.\r\n", b"a\r\n.b\r\n..\r\n", Some(b"")),
             (b"a.\r\n.\r\n", b"a.\r\n", Some(b"")),
             // No end of data, and no line either: smuggling.
             (b"a\n.\r\nb", b"a\n.\r\nb", None),
@@ -224,11 +214,7 @@ mod tests {
         ];
         for (input, content, rest) in table {
             let shown = String::from_utf8_lossy(input);
-            let wanted = (
-                content.to_vec(),
-                rest.unwrap_or_default().to_vec(),
-                rest.is_some(),
-            );
+            let wanted = (content.to_vec(), rest.unwrap_or_default().to_vec(), rest.is_some());
             assert_eq!(decode(&[input]), wanted, "{shown:?}");
             assert_eq!(model(input), wanted, "the model: {shown:?}");
             let octets: Vec<&[u8]> = input.chunks(1).collect();
@@ -240,52 +226,17 @@ mod tests {
     fn asks_for_the_last_cr_again() {
         let mut decoder = DotDecoder::new();
         let mut buffer = *b"a\r\n.\r";
-        assert_eq!(
-            decoder.feed(&mut buffer),
-            Fed {
-                consumed: 4,
-                kept: 3,
-                done: false
-            }
-        );
-        assert_eq!(
-            decoder.feed(&mut [b'\r']),
-            Fed {
-                consumed: 0,
-                kept: 0,
-                done: false
-            }
-        );
-        assert_eq!(
-            decoder.clone().feed(&mut [b'\r', b'\n']),
-            Fed {
-                consumed: 2,
-                kept: 0,
-                done: true
-            }
-        );
-        assert_eq!(
-            decoder.feed(&mut [b'\r', b'x']),
-            Fed {
-                consumed: 2,
-                kept: 2,
-                done: false
-            }
-        );
+        assert_eq!(decoder.feed(&mut buffer), Fed { consumed: 4, kept: 3, done: false });
+        assert_eq!(decoder.feed(&mut [b'\r']), Fed { consumed: 0, kept: 0, done: false });
+        assert_eq!(decoder.clone().feed(&mut [b'\r', b'\n']), Fed { consumed: 2, kept: 0, done: true });
+        assert_eq!(decoder.feed(&mut [b'\r', b'x']), Fed { consumed: 2, kept: 2, done: false });
     }
 
     #[test]
     fn consumes_nothing_after_the_end() {
         let mut decoder = DotDecoder::new();
         assert!(decoder.feed(&mut b".\r\n".to_vec()).done);
-        assert_eq!(
-            decoder.feed(&mut b"QUIT".to_vec()),
-            Fed {
-                consumed: 0,
-                kept: 0,
-                done: true
-            }
-        );
+        assert_eq!(decoder.feed(&mut b"QUIT".to_vec()), Fed { consumed: 0, kept: 0, done: true });
     }
 
     fn dense() -> impl Strategy<Value = Vec<u8>> {

@@ -32,15 +32,10 @@ impl DomainName {
         let ascii = if needs_idna(text) {
             Some(idna_ascii(text)?)
         } else {
-            text.bytes()
-                .any(|octet| octet.is_ascii_uppercase())
-                .then(|| text.to_ascii_lowercase())
+            text.bytes().any(|octet| octet.is_ascii_uppercase()).then(|| text.to_ascii_lowercase())
         };
         check_labels(ascii.as_deref().unwrap_or(text))?;
-        Ok(Self {
-            written: text.to_owned(),
-            ascii: ascii.filter(|ascii| ascii != text),
-        })
+        Ok(Self { written: text.to_owned(), ascii: ascii.filter(|ascii| ascii != text) })
     }
 
     /// In lower-case A-labels, for comparing and for DNS.
@@ -70,12 +65,7 @@ impl Hash for DomainName {
 
 /// IDNA's tables are only asked about names that are not plain ASCII, or say that they are A-labels.
 fn needs_idna(text: &str) -> bool {
-    let is_a_label = |label: &str| {
-        label
-            .as_bytes()
-            .get(..4)
-            .is_some_and(|front| front.eq_ignore_ascii_case(b"xn--"))
-    };
+    let is_a_label = |label: &str| label.as_bytes().get(..4).is_some_and(|front| front.eq_ignore_ascii_case(b"xn--"));
     !text.is_ascii() || text.split('.').any(is_a_label)
 }
 
@@ -83,11 +73,7 @@ fn needs_idna(text: &str) -> bool {
 fn idna_ascii(text: &str) -> Result<String, AddressError> {
     let ascii = idna::domain_to_ascii(text).map_err(|_| AddressError::Idna)?;
     let labels = |domain: &str| domain.split('.').count();
-    if labels(&ascii) == labels(text) {
-        Ok(ascii)
-    } else {
-        Err(AddressError::Idna)
-    }
+    if labels(&ascii) == labels(text) { Ok(ascii) } else { Err(AddressError::Idna) }
 }
 
 /// RFC 5321 §4.1.2: `Domain = sub-domain *("." sub-domain)`, `sub-domain = Let-dig [Ldh-str]`.
@@ -97,11 +83,7 @@ fn check_labels(ascii: &str) -> Result<(), AddressError> {
     }
     for label in ascii.split('.') {
         let fits = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
-        if label.is_empty()
-            || !label.bytes().all(fits)
-            || label.starts_with('-')
-            || label.ends_with('-')
-        {
+        if label.is_empty() || !label.bytes().all(fits) || label.starts_with('-') || label.ends_with('-') {
             return Err(AddressError::Domain);
         }
         if label.len() > LABEL_OCTETS_MAX {
@@ -122,10 +104,7 @@ pub struct DomainLiteral {
 impl DomainLiteral {
     /// `[192.0.2.1]` or `[IPv6:2001:db8::1]`, with numbers in their range.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let inside = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .ok_or(AddressError::Literal)?;
+        let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or(AddressError::Literal)?;
         let (ip, ascii) = match inside.split_once(':') {
             None => {
                 let ip: Ipv4Addr = inside.parse().map_err(|_| AddressError::Literal)?;
@@ -137,11 +116,7 @@ impl DomainLiteral {
             }
             Some((tag, rest)) => return Err(other_literal(tag, rest)),
         };
-        Ok(Self {
-            ip,
-            written: text.to_owned(),
-            ascii,
-        })
+        Ok(Self { ip, written: text.to_owned(), ascii })
     }
 
     /// The address.
@@ -152,16 +127,9 @@ impl DomainLiteral {
 
 /// `[2001:db8::1]` is an IPv6 address without its tag; `[tag:text]` may be a General-address-literal.
 fn other_literal(tag: &str, rest: &str) -> AddressError {
-    let is_tag = !tag.is_empty()
-        && tag
-            .bytes()
-            .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    let is_tag = !tag.is_empty() && tag.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
     let is_untagged = format!("{tag}:{rest}").parse::<Ipv6Addr>().is_ok();
-    if is_tag && !is_untagged {
-        AddressError::GeneralLiteral
-    } else {
-        AddressError::Literal
-    }
+    if is_tag && !is_untagged { AddressError::GeneralLiteral } else { AddressError::Literal }
 }
 
 impl PartialEq for DomainLiteral {
@@ -266,10 +234,7 @@ mod tests {
             (name(256), Err(E::DomainTooLong)),
             // IDNA.
             ("Bücher.example".into(), Ok("xn--bcher-kva.example".into())),
-            (
-                "XN--bcher-KVA.Example".into(),
-                Ok("xn--bcher-kva.example".into()),
-            ),
+            ("XN--bcher-KVA.Example".into(), Ok("xn--bcher-kva.example".into())),
             ("例え.テスト".into(), Ok("xn--r8jz45g.xn--zckzah".into())),
             ("xn--".into(), Err(E::Idna)),
             ("xn--a.example".into(), Err(E::Idna)),
@@ -283,10 +248,7 @@ mod tests {
             ("\u{2100}.example".into(), Err(E::Domain)),
             ("a\u{3000}b".into(), Err(E::Domain)),
             // Short as written, too long in A-labels.
-            (
-                "ä".repeat(31),
-                Ok("xn--".to_owned() + &idna::punycode::encode_str(&"ä".repeat(31)).unwrap()),
-            ),
+            ("ä".repeat(31), Ok("xn--".to_owned() + &idna::punycode::encode_str(&"ä".repeat(31)).unwrap())),
             ("ä".repeat(60), Err(E::DomainTooLong)),
         ];
         for (text, wanted) in table {
@@ -333,15 +295,9 @@ mod tests {
         ];
         for (text, wanted) in table {
             let domain = Domain::parse(text);
-            assert_eq!(
-                domain.as_ref().map(Domain::ascii),
-                wanted.as_ref().map(|ascii| *ascii),
-                "{text:?}"
-            );
+            assert_eq!(domain.as_ref().map(Domain::ascii), wanted.as_ref().map(|ascii| *ascii), "{text:?}");
             assert!(
-                domain.is_err()
-                    || domain
-                        .is_ok_and(|domain| domain.as_written() == *text && domain.ip().is_some())
+                domain.is_err() || domain.is_ok_and(|domain| domain.as_written() == *text && domain.ip().is_some())
             );
         }
     }

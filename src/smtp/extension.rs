@@ -21,19 +21,9 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Everything.
-    pub const ALL: Self = Self {
-        eight_bit: true,
-        binary: true,
-        smtputf8: true,
-        dsn: true,
-    };
+    pub const ALL: Self = Self { eight_bit: true, binary: true, smtputf8: true, dsn: true };
     /// 7-bit text.
-    pub const NONE: Self = Self {
-        eight_bit: false,
-        binary: false,
-        smtputf8: false,
-        dsn: false,
-    };
+    pub const NONE: Self = Self { eight_bit: false, binary: false, smtputf8: false, dsn: false };
 
     /// What both can carry.
     #[must_use]
@@ -87,8 +77,7 @@ impl Offer {
 
     /// The same for RCPT.
     pub fn admits_rcpt(&self, parameters: &RcptParameters) -> Result<(), SyntaxError> {
-        let dsn =
-            self.capabilities.dsn || (parameters.notify.is_none() && parameters.orcpt.is_none());
+        let dsn = self.capabilities.dsn || (parameters.notify.is_none() && parameters.orcpt.is_none());
         admit(dsn, "NOTIFY and ORCPT")
     }
 }
@@ -97,21 +86,13 @@ fn admit(admitted: bool, what: &str) -> Result<(), SyntaxError> {
     if admitted {
         return Ok(());
     }
-    Err(SyntaxError::new(
-        555,
-        Enhanced(5, 5, 4),
-        format!("{what}: not offered here"),
-    ))
+    Err(SyntaxError::new(555, Enhanced(5, 5, 4), format!("{what}: not offered here")))
 }
 
 /// EHLO's lines after the first, in an order that does not change. Plugins' keywords come after these.
 pub fn keywords(offer: &Offer) -> Vec<String> {
-    let size = offer
-        .size_max
-        .map_or("SIZE".to_owned(), |octets| format!("SIZE {octets}"));
-    let limits = offer
-        .recipients_max
-        .map(|recipients| format!("LIMITS RCPTMAX={recipients}"));
+    let size = offer.size_max.map_or("SIZE".to_owned(), |octets| format!("SIZE {octets}"));
+    let limits = offer.recipients_max.map(|recipients| format!("LIMITS RCPTMAX={recipients}"));
     let word = |offered: bool, keyword: &str| offered.then(|| keyword.to_owned());
     [
         word(true, "PIPELINING"),
@@ -134,18 +115,10 @@ mod tests {
     use super::*;
     use crate::smtp::parameters::{mail_argument, rcpt_argument};
 
-    const NONE: Offer = Offer {
-        capabilities: Capabilities::NONE,
-        size_max: None,
-        recipients_max: None,
-        chunking: false,
-    };
-    const ALL: Offer = Offer {
-        capabilities: Capabilities::ALL,
-        size_max: Some(1_000),
-        recipients_max: Some(100),
-        chunking: true,
-    };
+    const NONE: Offer =
+        Offer { capabilities: Capabilities::NONE, size_max: None, recipients_max: None, chunking: false };
+    const ALL: Offer =
+        Offer { capabilities: Capabilities::ALL, size_max: Some(1_000), recipients_max: Some(100), chunking: true };
 
     fn with(change: impl FnOnce(&mut Offer)) -> Offer {
         let mut offer = ALL;
@@ -155,31 +128,19 @@ mod tests {
 
     #[test]
     fn offers_what_can_be_carried() {
-        let all = "PIPELINING,SIZE 1000,8BITMIME,SMTPUTF8,CHUNKING,BINARYMIME,ENHANCEDSTATUSCODES,DSN,LIMITS RCPTMAX=100";
+        let all =
+            "PIPELINING,SIZE 1000,8BITMIME,SMTPUTF8,CHUNKING,BINARYMIME,ENHANCEDSTATUSCODES,DSN,LIMITS RCPTMAX=100";
         let table = [
             (NONE, "PIPELINING,SIZE,ENHANCEDSTATUSCODES".to_owned()),
             (ALL, all.to_owned()),
-            (
-                with(|offer| offer.chunking = false),
-                all.replace("CHUNKING,BINARYMIME,", ""),
-            ),
-            (
-                with(|offer| offer.capabilities.binary = false),
-                all.replace("BINARYMIME,", ""),
-            ),
-            (
-                with(|offer| offer.capabilities.smtputf8 = false),
-                all.replace("SMTPUTF8,", ""),
-            ),
-            (
-                with(|offer| offer.capabilities.dsn = false),
-                all.replace("DSN,", ""),
-            ),
+            (with(|offer| offer.chunking = false), all.replace("CHUNKING,BINARYMIME,", "")),
+            (with(|offer| offer.capabilities.binary = false), all.replace("BINARYMIME,", "")),
+            (with(|offer| offer.capabilities.smtputf8 = false), all.replace("SMTPUTF8,", "")),
+            (with(|offer| offer.capabilities.dsn = false), all.replace("DSN,", "")),
             // What rests on 8BITMIME goes with it.
             (
                 with(|offer| offer.capabilities.eight_bit = false),
-                all.replace("8BITMIME,SMTPUTF8,", "")
-                    .replace("BINARYMIME,", ""),
+                all.replace("8BITMIME,SMTPUTF8,", "").replace("BINARYMIME,", ""),
             ),
         ];
         for (offer, wanted) in table {
@@ -189,10 +150,7 @@ mod tests {
 
     #[test]
     fn both_must_carry_it() {
-        let dsn = Capabilities {
-            dsn: true,
-            ..Capabilities::NONE
-        };
+        let dsn = Capabilities { dsn: true, ..Capabilities::NONE };
         assert_eq!(Capabilities::ALL.and(dsn), dsn);
         assert_eq!(dsn.and(Capabilities::NONE), Capabilities::NONE);
     }
@@ -206,31 +164,15 @@ mod tests {
             (NONE, "FROM:<> SMTPUTF8", false),
             (NONE, "FROM:<> RET=FULL", false),
             (NONE, "FROM:<> ENVID=a", false),
-            (
-                ALL,
-                "FROM:<> BODY=BINARYMIME SMTPUTF8 RET=HDRS ENVID=a",
-                true,
-            ),
-            (
-                with(|offer| offer.chunking = false),
-                "FROM:<> BODY=BINARYMIME",
-                false,
-            ),
-            (
-                with(|offer| offer.chunking = false),
-                "FROM:<> BODY=8BITMIME",
-                true,
-            ),
+            (ALL, "FROM:<> BODY=BINARYMIME SMTPUTF8 RET=HDRS ENVID=a", true),
+            (with(|offer| offer.chunking = false), "FROM:<> BODY=BINARYMIME", false),
+            (with(|offer| offer.chunking = false), "FROM:<> BODY=8BITMIME", true),
             (no_eight_bit, "FROM:<> SMTPUTF8", false),
         ];
         for (offer, text, wanted) in table {
             let result = offer.admits_mail(&mail_argument(text).unwrap().parameters);
             assert_eq!(result.is_ok(), wanted, "{text}");
-            assert!(
-                result
-                    .err()
-                    .is_none_or(|error| error.code == 555 && error.enhanced == Enhanced(5, 5, 4))
-            );
+            assert!(result.err().is_none_or(|error| error.code == 555 && error.enhanced == Enhanced(5, 5, 4)));
         }
         for (offer, text, wanted) in [
             (NONE, "TO:<a@b>", true),

@@ -40,10 +40,7 @@ pub struct LineSplitter {
 impl LineSplitter {
     /// A splitter for lines of at most `octets_max` octets with their end.
     pub fn new(octets_max: usize) -> Self {
-        Self {
-            octets_max,
-            dropping: false,
-        }
+        Self { octets_max, dropping: false }
     }
 
     /// Looks at the front of `buffer`, which must begin where the last call's `taken` left off.
@@ -52,9 +49,7 @@ impl LineSplitter {
         let end = memchr::memchr(b'\n', buffer);
         let octets = end.map_or(buffer.len(), |at| at + 1);
         // Without its end, a line of `octets_max` octets has become too long.
-        let too_long = self.dropping
-            || octets > self.octets_max
-            || (end.is_none() && octets == self.octets_max);
+        let too_long = self.dropping || octets > self.octets_max || (end.is_none() && octets == self.octets_max);
         match end {
             Some(at) if !too_long => {
                 let line = &buffer[..at];
@@ -108,11 +103,7 @@ mod tests {
 
     #[test]
     fn splits_lines() {
-        type Row = (
-            &'static [u8],
-            &'static [Option<&'static [u8]>],
-            &'static [u8],
-        );
+        type Row = (&'static [u8], &'static [Option<&'static [u8]>], &'static [u8]);
         let table: &[Row] = &[
             (b"", &[], b""),
             (b"\n", &[Some(b"")], b""),
@@ -135,12 +126,7 @@ mod tests {
         for (input, wanted, rest) in table {
             let (out, left) = lines(8, &[input]);
             let out: Vec<Option<&[u8]>> = out.iter().map(Option::as_deref).collect();
-            assert_eq!(
-                (&out[..], &left[..]),
-                (*wanted, *rest),
-                "{:?}",
-                String::from_utf8_lossy(input)
-            );
+            assert_eq!((&out[..], &left[..]), (*wanted, *rest), "{:?}", String::from_utf8_lossy(input));
         }
     }
 

@@ -19,17 +19,15 @@ pub mod reply;
 pub mod survey;
 pub mod xtext;
 
-pub use address::{
-    AddressError, Domain, DomainLiteral, DomainName, ForwardPath, Mailbox, ReversePath,
-};
+pub use address::{AddressError, Domain, DomainLiteral, DomainName, ForwardPath, Mailbox, ReversePath};
 pub use command::{Command, Hello, SyntaxError, hello_argument};
 pub use data::{DotDecoder, Fed};
 pub use escape::safe;
 pub use extension::{Capabilities, Offer, keywords};
 pub use line::{LineSplitter, Split};
 pub use parameters::{
-    Body, MailArgument, MailParameters, Notify, RcptArgument, RcptParameters, Ret, mail_argument,
-    path_text, rcpt_argument,
+    Body, MailArgument, MailParameters, Notify, RcptArgument, RcptParameters, Ret, mail_argument, path_text,
+    rcpt_argument,
 };
 pub use reply::{Enhanced, Reply};
 pub use survey::{Findings, Survey};

@@ -111,42 +111,21 @@ pub struct Notify {
 
 impl Notify {
     /// `NEVER`
-    pub const NEVER: Self = Self {
-        success: false,
-        failure: false,
-        delay: false,
-    };
+    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
 }
 
 impl fmt::Display for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = [
-            (self.success, "SUCCESS"),
-            (self.failure, "FAILURE"),
-            (self.delay, "DELAY"),
-        ];
-        let words: Vec<&str> = words
-            .iter()
-            .filter(|(wanted, _)| *wanted)
-            .map(|(_, word)| *word)
-            .collect();
-        f.write_str(
-            if words.is_empty() {
-                "NEVER".to_owned()
-            } else {
-                words.join(",")
-            }
-            .as_str(),
-        )
+        let words = [(self.success, "SUCCESS"), (self.failure, "FAILURE"), (self.delay, "DELAY")];
+        let words: Vec<&str> = words.iter().filter(|(wanted, _)| *wanted).map(|(_, word)| *word).collect();
+        f.write_str(if words.is_empty() { "NEVER".to_owned() } else { words.join(",") }.as_str())
     }
 }
 
 /// Reads the argument of MAIL: `FROM:<a@b> SIZE=10`. A blank after the colon is let through, as everybody does.
 pub fn mail_argument(text: &str) -> Result<MailArgument, SyntaxError> {
-    let (path, rest) =
-        split_path(text, "FROM").ok_or_else(|| syntax("MAIL FROM:<address> [parameters]"))?;
-    let reverse_path =
-        ReversePath::parse(path).map_err(|error| bad_path(error, Enhanced(5, 1, 7)))?;
+    let (path, rest) = split_path(text, "FROM").ok_or_else(|| syntax("MAIL FROM:<address> [parameters]"))?;
+    let reverse_path = ReversePath::parse(path).map_err(|error| bad_path(error, Enhanced(5, 1, 7)))?;
     let mut parameters = MailParameters::default();
     for parameter in split_parameters(rest)? {
         parameters.take(&parameter)?;
@@ -154,26 +133,18 @@ pub fn mail_argument(text: &str) -> Result<MailArgument, SyntaxError> {
     if reverse_path.needs_smtputf8() && !parameters.smtputf8 {
         return Err(SyntaxError::smtputf8_needed());
     }
-    Ok(MailArgument {
-        reverse_path,
-        parameters,
-    })
+    Ok(MailArgument { reverse_path, parameters })
 }
 
 /// Reads the argument of RCPT: `TO:<a@b> NOTIFY=NEVER`. Whether MAIL said SMTPUTF8 is not known here.
 pub fn rcpt_argument(text: &str) -> Result<RcptArgument, SyntaxError> {
-    let (path, rest) =
-        split_path(text, "TO").ok_or_else(|| syntax("RCPT TO:<address> [parameters]"))?;
-    let forward_path =
-        ForwardPath::parse(path).map_err(|error| bad_path(error, Enhanced(5, 1, 3)))?;
+    let (path, rest) = split_path(text, "TO").ok_or_else(|| syntax("RCPT TO:<address> [parameters]"))?;
+    let forward_path = ForwardPath::parse(path).map_err(|error| bad_path(error, Enhanced(5, 1, 3)))?;
     let mut parameters = RcptParameters::default();
     for parameter in split_parameters(rest)? {
         parameters.take(&parameter)?;
     }
-    Ok(RcptArgument {
-        forward_path,
-        parameters,
-    })
+    Ok(RcptArgument { forward_path, parameters })
 }
 
 /// The text between `FROM:` or `TO:` and the parameters, and the text of these. For plugins that correct what was written:
@@ -229,10 +200,7 @@ fn split_parameters(rest: &str) -> Result<Vec<Parameter<'_>>, SyntaxError> {
     if !rest.is_empty() && !rest.starts_with(BLANKS) {
         return Err(SyntaxError::argument("a blank must follow the address"));
     }
-    rest.split(BLANKS)
-        .filter(|word| !word.is_empty())
-        .map(split_parameter)
-        .collect()
+    rest.split(BLANKS).filter(|word| !word.is_empty()).map(split_parameter).collect()
 }
 
 fn split_parameter(word: &str) -> Result<Parameter<'_>, SyntaxError> {
@@ -242,21 +210,13 @@ fn split_parameter(word: &str) -> Result<Parameter<'_>, SyntaxError> {
     };
     let keyword_fits = !keyword.is_empty()
         && !keyword.starts_with('-')
-        && keyword
-            .bytes()
-            .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        && keyword.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
     let fits = |character: char| character != '=' && !character.is_control();
     let value_fits = value.is_none_or(|value| !value.is_empty() && value.chars().all(fits));
     if !keyword_fits || !value_fits {
-        return Err(SyntaxError::argument(format!(
-            "malformed parameter {}",
-            safe(word, WORD_OCTETS_SHOWN)
-        )));
+        return Err(SyntaxError::argument(format!("malformed parameter {}", safe(word, WORD_OCTETS_SHOWN))));
     }
-    Ok(Parameter {
-        keyword: keyword.to_ascii_uppercase(),
-        value,
-    })
+    Ok(Parameter { keyword: keyword.to_ascii_uppercase(), value })
 }
 
 /// Octets of a client's word that a reply repeats.
@@ -276,10 +236,7 @@ impl Parameter<'_> {
         SyntaxError::new(
             555,
             Enhanced(5, 5, 4),
-            format!(
-                "{} is not known here",
-                safe(&self.keyword, WORD_OCTETS_SHOWN)
-            ),
+            format!("{} is not known here", safe(&self.keyword, WORD_OCTETS_SHOWN)),
         )
     }
 
@@ -350,9 +307,7 @@ fn envid(parameter: &Parameter<'_>) -> Result<String, SyntaxError> {
     if value.len() > ENVID_OCTETS_MAX {
         return Err(parameter.wrong("is too long"));
     }
-    from_xtext(value)
-        .filter(|envid| is_printable_ascii(envid))
-        .ok_or_else(|| parameter.wrong("is not xtext"))
+    from_xtext(value).filter(|envid| is_printable_ascii(envid)).ok_or_else(|| parameter.wrong("is not xtext"))
 }
 
 fn notify(parameter: &Parameter<'_>) -> Result<Notify, SyntaxError> {
@@ -390,36 +345,14 @@ mod tests {
 
     type Parsed = Result<(&'static str, MailParameters), (u16, Enhanced)>;
 
-    const NONE: MailParameters = MailParameters {
-        size: None,
-        body: None,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-    };
+    const NONE: MailParameters = MailParameters { size: None, body: None, smtputf8: false, ret: None, envid: None };
     const ARGUMENT: (u16, Enhanced) = (501, Enhanced(5, 5, 4));
     const UNKNOWN: (u16, Enhanced) = (555, Enhanced(5, 5, 4));
 
     #[test]
     fn reads_mail() {
-        let size = |octets| {
-            Ok((
-                "<a@b>",
-                MailParameters {
-                    size: Some(octets),
-                    ..NONE
-                },
-            ))
-        };
-        let envid = |text: &str| {
-            Ok((
-                "<a@b>",
-                MailParameters {
-                    envid: Some(text.to_owned()),
-                    ..NONE
-                },
-            ))
-        };
+        let size = |octets| Ok(("<a@b>", MailParameters { size: Some(octets), ..NONE }));
+        let envid = |text: &str| Ok(("<a@b>", MailParameters { envid: Some(text.to_owned()), ..NONE }));
         let all = MailParameters {
             size: Some(1),
             body: Some(Body::BinaryMime),
@@ -444,33 +377,15 @@ mod tests {
             ("FROM:<>".into(), Ok(("<>", NONE))),
             ("from: \t<a@b> ".into(), Ok(("<a@b>", NONE))),
             // `>` and blanks in a quoted string end nothing.
-            (
-                r#"FROM:<"> \" x"@b> SIZE=1"#.into(),
-                Ok((
-                    r#"<"> \" x"@b>"#,
-                    MailParameters {
-                        size: Some(1),
-                        ..NONE
-                    },
-                )),
-            ),
+            (r#"FROM:<"> \" x"@b> SIZE=1"#.into(), Ok((r#"<"> \" x"@b>"#, MailParameters { size: Some(1), ..NONE }))),
             ("FROM:<a@b>SIZE=1".into(), Err(ARGUMENT)),
             ("FROM:<a@b>>".into(), Err(ARGUMENT)),
             ("FROM:<a@b>\tsize=1  ".into(), size(1)),
             ("FROM:<a@b> SIZE=0".into(), size(0)),
             ("FROM:<a@b> SIZE=00000000000000000001".into(), size(1)),
-            (
-                "FROM:<a@b> SIZE=000000000000000000001".into(),
-                Err(ARGUMENT),
-            ),
-            (
-                "FROM:<a@b> SIZE=18446744073709551615".into(),
-                size(u64::MAX),
-            ),
-            (
-                "FROM:<a@b> SIZE=99999999999999999999".into(),
-                size(u64::MAX),
-            ),
+            ("FROM:<a@b> SIZE=000000000000000000001".into(), Err(ARGUMENT)),
+            ("FROM:<a@b> SIZE=18446744073709551615".into(), size(u64::MAX)),
+            ("FROM:<a@b> SIZE=99999999999999999999".into(), size(u64::MAX)),
             ("FROM:<a@b> SIZE".into(), Err(ARGUMENT)),
             ("FROM:<a@b> SIZE=".into(), Err(ARGUMENT)),
             ("FROM:<a@b> SIZE=+1".into(), Err(ARGUMENT)),
@@ -481,57 +396,24 @@ mod tests {
             ("FROM:<a@b> SIZE =1".into(), Err(ARGUMENT)),
             ("FROM:<a@b> BODY=9BIT".into(), Err(ARGUMENT)),
             ("FROM:<a@b> BODY=7bit BODY=7bit".into(), Err(ARGUMENT)),
-            (
-                "FROM:<a@b> BODY=7bit".into(),
-                Ok((
-                    "<a@b>",
-                    MailParameters {
-                        body: Some(Body::SevenBit),
-                        ..NONE
-                    },
-                )),
-            ),
+            ("FROM:<a@b> BODY=7bit".into(), Ok(("<a@b>", MailParameters { body: Some(Body::SevenBit), ..NONE }))),
             ("FROM:<a@b> SMTPUTF8=1".into(), Err(ARGUMENT)),
             ("FROM:<a@b> SMTPUTF8 smtputf8".into(), Err(ARGUMENT)),
-            (
-                "FROM:<ä@b> SMTPUTF8".into(),
-                Ok((
-                    "<ä@b>",
-                    MailParameters {
-                        smtputf8: true,
-                        ..NONE
-                    },
-                )),
-            ),
+            ("FROM:<ä@b> SMTPUTF8".into(), Ok(("<ä@b>", MailParameters { smtputf8: true, ..NONE }))),
             ("FROM:<ä@b>".into(), Err((550, Enhanced(5, 6, 7)))),
-            (
-                "FROM:<a@ä.example> SIZE=1".into(),
-                Err((550, Enhanced(5, 6, 7))),
-            ),
+            ("FROM:<a@ä.example> SIZE=1".into(), Err((550, Enhanced(5, 6, 7)))),
             ("FROM:<a@b> RET=HDRS RET=FULL".into(), Err(ARGUMENT)),
             ("FROM:<a@b> RET=HEADERS".into(), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=a+20b".into(), envid("a b")),
-            (
-                format!("FROM:<a@b> ENVID={}", "x".repeat(99)),
-                envid(&"x".repeat(99)),
-            ),
-            (
-                format!("FROM:<a@b> ENVID={}", "x".repeat(100)),
-                envid(&"x".repeat(100)),
-            ),
-            (
-                format!("FROM:<a@b> ENVID={}", "x".repeat(101)),
-                Err(ARGUMENT),
-            ),
+            (format!("FROM:<a@b> ENVID={}", "x".repeat(99)), envid(&"x".repeat(99))),
+            (format!("FROM:<a@b> ENVID={}", "x".repeat(100)), envid(&"x".repeat(100))),
+            (format!("FROM:<a@b> ENVID={}", "x".repeat(101)), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=".into(), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=a+0A".into(), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=a+00".into(), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=+C3+A4".into(), Err(ARGUMENT)),
             ("FROM:<a@b> ENVID=a ENVID=a".into(), Err(ARGUMENT)),
-            (
-                "FROM:<a@b> ENVID=x ret=hdrs SMTPUTF8 Body=BinaryMIME SIZE=1".into(),
-                Ok(("<a@b>", all)),
-            ),
+            ("FROM:<a@b> ENVID=x ret=hdrs SMTPUTF8 Body=BinaryMIME SIZE=1".into(), Ok(("<a@b>", all))),
             // One for RCPT, one that needs AUTH, one that nobody has heard of, and some that are none.
             ("FROM:<a@b> NOTIFY=NEVER".into(), Err(UNKNOWN)),
             ("FROM:<a@b> AUTH=<>".into(), Err(UNKNOWN)),
@@ -561,56 +443,33 @@ mod tests {
             ("TO:<>".into(), bad_path),
             ("TO:postmaster".into(), bad_path),
             ("TO:<abuse>".into(), bad_path),
-            (
-                "to:<PostMaster> NOTIFY=NEVER".into(),
-                Ok(("<PostMaster>", "NEVER", "")),
-            ),
+            ("to:<PostMaster> NOTIFY=NEVER".into(), Ok(("<PostMaster>", "NEVER", ""))),
             // SMTPUTF8 is said at MAIL, which is not known here.
             ("TO:<ä@b>".into(), Ok(("<ä@b>", "", ""))),
             ("TO:<@x,@y:a@b>".into(), Ok(("<a@b>", "", ""))),
-            (
-                "TO:<a@b> NOTIFY=success,Delay".into(),
-                Ok(("<a@b>", "SUCCESS,DELAY", "")),
-            ),
-            (
-                "TO:<a@b> NOTIFY=DELAY,FAILURE,SUCCESS".into(),
-                Ok(("<a@b>", "SUCCESS,FAILURE,DELAY", "")),
-            ),
+            ("TO:<a@b> NOTIFY=success,Delay".into(), Ok(("<a@b>", "SUCCESS,DELAY", ""))),
+            ("TO:<a@b> NOTIFY=DELAY,FAILURE,SUCCESS".into(), Ok(("<a@b>", "SUCCESS,FAILURE,DELAY", ""))),
             ("TO:<a@b> NOTIFY=SUCCESS,NEVER".into(), Err(ARGUMENT)),
             ("TO:<a@b> NOTIFY=NEVER,NEVER".into(), Err(ARGUMENT)),
             ("TO:<a@b> NOTIFY=SUCCESS,".into(), Err(ARGUMENT)),
             ("TO:<a@b> NOTIFY=,".into(), Err(ARGUMENT)),
             ("TO:<a@b> NOTIFY".into(), Err(ARGUMENT)),
             ("TO:<a@b> NOTIFY=NEVER NOTIFY=DELAY".into(), Err(ARGUMENT)),
-            (
-                "TO:<a@b> ORCPT=rfc822;a+2Bc@d".into(),
-                Ok(("<a@b>", "", "rfc822;a+2Bc@d")),
-            ),
+            ("TO:<a@b> ORCPT=rfc822;a+2Bc@d".into(), Ok(("<a@b>", "", "rfc822;a+2Bc@d"))),
             ("TO:<a@b> ORCPT=rfc822;a+0Ac@d".into(), Err(ARGUMENT)),
             ("TO:<a@b> ORCPT=a ORCPT=b".into(), Err(ARGUMENT)),
             ("TO:<a@b> ORCPT=x;a ORCPT=x;a".into(), Err(ARGUMENT)),
-            (
-                format!("TO:<a@b> ORCPT=x;{}", "y".repeat(499)),
-                Err(ARGUMENT),
-            ),
+            (format!("TO:<a@b> ORCPT=x;{}", "y".repeat(499)), Err(ARGUMENT)),
             ("TO:<a@b> SIZE=1".into(), Err(UNKNOWN)),
         ];
         for (text, wanted) in table {
             let got = rcpt_argument(&text).map(|rcpt| {
-                let notify = rcpt
-                    .parameters
-                    .notify
-                    .map_or(String::new(), |notify| notify.to_string());
-                let orcpt = rcpt
-                    .parameters
-                    .orcpt
-                    .map_or(String::new(), |orcpt| orcpt.to_string());
+                let notify = rcpt.parameters.notify.map_or(String::new(), |notify| notify.to_string());
+                let orcpt = rcpt.parameters.orcpt.map_or(String::new(), |orcpt| orcpt.to_string());
                 (rcpt.forward_path.to_string(), notify, orcpt)
             });
             let got = got.map_err(|error| (error.code, error.enhanced));
-            let wanted = wanted.map(|(path, notify, orcpt)| {
-                (path.to_owned(), notify.to_owned(), orcpt.to_owned())
-            });
+            let wanted = wanted.map(|(path, notify, orcpt)| (path.to_owned(), notify.to_owned(), orcpt.to_owned()));
             assert_eq!(got, wanted, "{text:?}");
         }
         for octets in [499, 500] {
@@ -631,10 +490,7 @@ mod tests {
             ("to: <a@b>  X=1 Y ", Some(("<a@b>", "X=1 Y"))),
             ("FROM:a@b SIZE=1", Some(("a@b", "SIZE=1"))),
             (r#"FROM:"a b>"@c SIZE=1"#, Some((r#""a b>"@c"#, "SIZE=1"))),
-            (
-                r#"FROM:<"a\"> "@c>SIZE=1"#,
-                Some((r#"<"a\"> "@c>"#, "SIZE=1")),
-            ),
+            (r#"FROM:<"a\"> "@c>SIZE=1"#, Some((r#"<"a\"> "@c>"#, "SIZE=1"))),
             ("FROM:<a b@c> SIZE=1", Some(("<a b@c>", "SIZE=1"))),
             // Not ended: all of it.
             ("FROM:<a@b SIZE=1", Some(("<a@b SIZE=1", ""))),
@@ -648,8 +504,7 @@ mod tests {
 
     #[test]
     fn repeats_a_clients_word_safely() {
-        let error =
-            mail_argument(&format!("FROM:<a@b> X{}\u{202e}=", "y".repeat(1_000))).unwrap_err();
+        let error = mail_argument(&format!("FROM:<a@b> X{}\u{202e}=", "y".repeat(1_000))).unwrap_err();
         assert!(error.text.len() < 100, "{error}");
         let error = mail_argument("FROM:<a@b> X\u{202e}\u{7}").unwrap_err();
         assert_eq!(error.text, "malformed parameter X??");
@@ -660,8 +515,7 @@ mod tests {
         let atoms = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,6}(\\.[a-z0-9+=]{1,5}){0,3}";
         let quoted = r#""[ a-z@<>,:;.()]{1,12}""#;
         let domain = "[a-zA-Z0-9]{1,5}(\\.[a-z0-9]{1,4}-[a-z0-9]{1,4}){0,3}(\\.[a-z]{2,4})?";
-        (prop_oneof![atoms, quoted], domain)
-            .prop_map(|(local_part, domain)| format!("{local_part}@{domain}"))
+        (prop_oneof![atoms, quoted], domain).prop_map(|(local_part, domain)| format!("{local_part}@{domain}"))
     }
 
     fn parameters(words: &'static [&'static str]) -> impl Strategy<Value = String> {

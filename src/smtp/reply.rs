@@ -38,11 +38,7 @@ impl Reply {
     /// A reply with one text, which may hold several lines.
     pub fn new(code: u16, enhanced: Option<Enhanced>, text: impl Into<String>) -> Self {
         debug_assert!((200..600).contains(&code), "no reply code: {code}");
-        Self {
-            code,
-            enhanced,
-            lines: vec![text.into()],
-        }
+        Self { code, enhanced, lines: vec![text.into()] }
     }
 
     /// Adds a line of text.
@@ -55,9 +51,7 @@ impl Reply {
     /// Appends the reply's octets to `out`. Unsafe characters become `?`, and so does what is not ASCII unless `utf8`
     /// (the client has asked for it: RFC 6531 §3.7.4.1).
     pub fn write_to(&self, out: &mut Vec<u8>, utf8: bool) {
-        let enhanced = self
-            .enhanced
-            .map_or(String::new(), |enhanced| enhanced.to_string());
+        let enhanced = self.enhanced.map_or(String::new(), |enhanced| enhanced.to_string());
         // Code, `-` or blank, enhanced code, blank, text, CRLF.
         let text_octets_max = REPLY_LINE_OCTETS_MAX - "250-\r\n".len() - (enhanced.len() + 1);
         let mut texts = Vec::with_capacity(self.lines.len());
@@ -73,14 +67,8 @@ impl Reply {
         }
         for (index, text) in texts.iter().enumerate() {
             let mark = if index + 1 == texts.len() { ' ' } else { '-' };
-            let gap = if enhanced.is_empty() || text.is_empty() {
-                ""
-            } else {
-                " "
-            };
-            out.extend_from_slice(
-                format!("{}{mark}{enhanced}{gap}{text}\r\n", self.code).as_bytes(),
-            );
+            let gap = if enhanced.is_empty() || text.is_empty() { "" } else { " " };
+            out.extend_from_slice(format!("{}{mark}{enhanced}{gap}{text}\r\n", self.code).as_bytes());
         }
     }
 }
@@ -102,17 +90,10 @@ fn fold(text: &str, octets_max: usize, lines: &mut Vec<String>) {
     while rest.len() > octets_max && lines.len() < REPLY_LINES_MAX {
         let border = rest.floor_char_boundary(octets_max);
         // A blank right after the border is as good as one before it; a blank at the front would give an empty line.
-        let blank = rest.as_bytes()[..=border]
-            .iter()
-            .rposition(|&octet| octet == b' ')
-            .filter(|&at| at > 0);
+        let blank = rest.as_bytes()[..=border].iter().rposition(|&octet| octet == b' ').filter(|&at| at > 0);
         let (line, further) = rest.split_at(blank.unwrap_or(border));
         lines.push(line.to_owned());
-        rest = if blank.is_some() {
-            &further[1..]
-        } else {
-            further
-        };
+        rest = if blank.is_some() { &further[1..] } else { further };
     }
     lines.push(rest.to_owned());
 }
@@ -134,39 +115,24 @@ mod tests {
         let table = [
             (Reply::new(250, None, ""), "250 \r\n"),
             (Reply::new(250, ok, ""), "250 2.1.0\r\n"),
-            (
-                Reply {
-                    code: 250,
-                    enhanced: None,
-                    lines: Vec::new(),
-                },
-                "250 \r\n",
-            ),
+            (Reply { code: 250, enhanced: None, lines: Vec::new() }, "250 \r\n"),
             (Reply::new(354, None, "go ahead"), "354 go ahead\r\n"),
             (Reply::new(250, ok, "sender ok"), "250 2.1.0 sender ok\r\n"),
             (
-                Reply::new(250, None, "mx")
-                    .line("PIPELINING")
-                    .line("SIZE 10"),
+                Reply::new(250, None, "mx").line("PIPELINING").line("SIZE 10"),
                 "250-mx\r\n250-PIPELINING\r\n250 SIZE 10\r\n",
             ),
             (
                 Reply::new(250, ok, "a\nb").line("c\r\nd"),
                 "250-2.1.0 a\r\n250-2.1.0 b\r\n250-2.1.0 c\r\n250 2.1.0 d\r\n",
             ),
-            (
-                Reply::new(550, None, "a\r250 ok\0\x1b[m\u{85}\u{2028}\tz"),
-                "550 a?250 ok??[m?? z\r\n",
-            ),
+            (Reply::new(550, None, "a\r250 ok\0\x1b[m\u{85}\u{2028}\tz"), "550 a?250 ok??[m?? z\r\n"),
             (Reply::new(550, None, "ä"), "550 ?\r\n"),
         ];
         for (reply, wanted) in table {
             assert_eq!(written(&reply, false), wanted);
         }
-        assert_eq!(
-            written(&Reply::new(550, None, "ä\u{202e}"), true),
-            "550 ä?\r\n"
-        );
+        assert_eq!(written(&Reply::new(550, None, "ä\u{202e}"), true), "550 ä?\r\n");
     }
 
     #[test]
@@ -189,10 +155,7 @@ mod tests {
     #[test]
     fn limits_the_lines() {
         for text in ["x\n".repeat(10_000), "x".repeat(1_000_000)] {
-            assert_eq!(
-                written(&Reply::new(214, None, text), false).lines().count(),
-                REPLY_LINES_MAX
-            );
+            assert_eq!(written(&Reply::new(214, None, text), false).lines().count(), REPLY_LINES_MAX);
         }
     }
 

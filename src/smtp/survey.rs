@@ -110,9 +110,7 @@ impl Survey {
         let mut rest = octets;
         loop {
             let allowed = self.findings.over_long_line.unwrap_or(TEXT_LINE_OCTETS);
-            let window = allowed
-                .saturating_sub(self.line_octets)
-                .min(rest.len() as u64) as usize;
+            let window = allowed.saturating_sub(self.line_octets).min(rest.len() as u64) as usize;
             if let Some(at) = memchr::memrchr(b'\n', &rest[..window]) {
                 self.line_octets = 0;
                 rest = &rest[at + 1..];
@@ -171,10 +169,7 @@ mod tests {
 
     /// The same, an octet at a time: the judge of the above.
     fn model(content: &[u8]) -> Findings {
-        let mut found = Findings {
-            octets: content.len() as u64,
-            ..Findings::default()
-        };
+        let mut found = Findings { octets: content.len() as u64, ..Findings::default() };
         let mut line_start = 0;
         for (at, &octet) in content.iter().enumerate() {
             let before = at.checked_sub(1).map(|at| content[at]);
@@ -203,75 +198,15 @@ mod tests {
         let none = Findings::default();
         let table: &[(&[u8], Findings)] = &[
             (b"", none),
-            (
-                b"\r\n",
-                Findings {
-                    octets: 2,
-                    header_octets: Some(2),
-                    ..none
-                },
-            ),
-            (
-                b"\n",
-                Findings {
-                    octets: 1,
-                    header_octets: Some(1),
-                    bare_lf: true,
-                    ..none
-                },
-            ),
-            (
-                b"\r",
-                Findings {
-                    octets: 1,
-                    bare_cr: true,
-                    ..none
-                },
-            ),
-            (
-                b"\r\r\n",
-                Findings {
-                    octets: 3,
-                    bare_cr: true,
-                    ..none
-                },
-            ),
-            (
-                b"\n\r",
-                Findings {
-                    octets: 2,
-                    header_octets: Some(1),
-                    bare_cr: true,
-                    bare_lf: true,
-                    ..none
-                },
-            ),
-            (
-                b"a: b\r\n\r\nc",
-                Findings {
-                    octets: 9,
-                    header_octets: Some(8),
-                    ..none
-                },
-            ),
+            (b"\r\n", Findings { octets: 2, header_octets: Some(2), ..none }),
+            (b"\n", Findings { octets: 1, header_octets: Some(1), bare_lf: true, ..none }),
+            (b"\r", Findings { octets: 1, bare_cr: true, ..none }),
+            (b"\r\r\n", Findings { octets: 3, bare_cr: true, ..none }),
+            (b"\n\r", Findings { octets: 2, header_octets: Some(1), bare_cr: true, bare_lf: true, ..none }),
+            (b"a: b\r\n\r\nc", Findings { octets: 9, header_octets: Some(8), ..none }),
             (b"a: b\r\n \r\nc", Findings { octets: 10, ..none }),
-            (
-                b"a\r\n\r\n\r\n",
-                Findings {
-                    octets: 7,
-                    header_octets: Some(5),
-                    ..none
-                },
-            ),
-            (
-                b"a\0\x80",
-                Findings {
-                    octets: 3,
-                    nul: true,
-                    eight_bit: true,
-                    ..none
-                },
-            ),
+            (b"a\r\n\r\n\r\n", Findings { octets: 7, header_octets: Some(5), ..none }),
+            (b"a\0\x80", Findings { octets: 3, nul: true, eight_bit: true, ..none }),
             (b"\x7f", Findings { octets: 1, ..none }),
         ];
         for (content, wanted) in table {
@@ -294,15 +229,7 @@ mod tests {
         assert_eq!(survey(&[&[b'x'; 1_000]]).over_long_line, None);
         assert_eq!(survey(&[&[b'x'; 1_001]]).over_long_line, Some(1_001));
         // The longest is not the first, and comes in pieces.
-        let content = [
-            &[b'x'; 1_100][..],
-            b"\n",
-            &[b'x'; 999],
-            b"\n",
-            &[b'x'; 1_200],
-            b"\n",
-        ]
-        .concat();
+        let content = [&[b'x'; 1_100][..], b"\n", &[b'x'; 999], b"\n", &[b'x'; 1_200], b"\n"].concat();
         let pieces: Vec<&[u8]> = content.chunks(700).collect();
         assert_eq!(survey(&pieces).over_long_line, Some(1_201));
     }

@@ -22,18 +22,14 @@ impl Orcpt {
     /// RFC 3461 §4.2: `addr-type ";" xtext`.
     pub(super) fn parse(value: &str) -> Option<Self> {
         let (addr_type, encoded) = value.split_once(';')?;
-        let is_atom =
-            !addr_type.is_empty() && addr_type.is_ascii() && addr_type.chars().all(is_atext);
+        let is_atom = !addr_type.is_empty() && addr_type.is_ascii() && addr_type.chars().all(is_atext);
         let decoded = from_xtext(encoded)?;
         let address = if Self::is_utf8(addr_type) {
             from_unitext(&decoded).filter(|address| !address.contains(char::is_control))?
         } else {
             Some(decoded).filter(|address| is_printable_ascii(address))?
         };
-        (is_atom && !address.is_empty()).then(|| Self {
-            addr_type: addr_type.to_owned(),
-            address,
-        })
+        (is_atom && !address.is_empty()).then(|| Self { addr_type: addr_type.to_owned(), address })
     }
 
     fn is_utf8(addr_type: &str) -> bool {
@@ -94,9 +90,7 @@ fn from_unitext(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
         let (digits, further) = after.strip_prefix("x{")?.split_once('}')?;
-        if !(2..=6).contains(&digits.len())
-            || !digits.bytes().all(|octet| octet.is_ascii_hexdigit())
-        {
+        if !(2..=6).contains(&digits.len()) || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
             return None;
         }
         out.push_str(before);
@@ -170,9 +164,7 @@ mod tests {
         ];
         for (value, wanted) in table {
             let orcpt = Orcpt::parse(value);
-            let got = orcpt
-                .as_ref()
-                .map(|orcpt| (orcpt.addr_type.as_str(), orcpt.address.as_str()));
+            let got = orcpt.as_ref().map(|orcpt| (orcpt.addr_type.as_str(), orcpt.address.as_str()));
             assert_eq!(got, wanted, "{value:?}");
         }
     }

@@ -20,9 +20,7 @@ pub fn catch_signals() -> io::Result<()> {
     let set: SigSet = ENDING.into_iter().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     let handler = SigHandler::Handler(on_ending);
-    ENDING
-        .iter()
-        .try_for_each(|&signal| super::handle(signal, handler, SaFlags::empty()))
+    ENDING.iter().try_for_each(|&signal| super::handle(signal, handler, SaFlags::empty()))
 }
 
 /// Whether one of these signals has come.

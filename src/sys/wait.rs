@@ -16,18 +16,11 @@ pub fn ready(descriptors: &mut [PollFd<'_>], until: Option<Instant>) -> io::Resu
 }
 
 /// The same, but SIGTERM and the like are let in and end the wait: `ErrorKind::Interrupted`. One that came before ends it too.
-pub fn ready_or_terminated(
-    descriptors: &mut [PollFd<'_>],
-    until: Option<Instant>,
-) -> io::Result<bool> {
+pub fn ready_or_terminated(descriptors: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<bool> {
     wait(descriptors, until, Some(SigSet::empty()))
 }
 
-fn wait(
-    descriptors: &mut [PollFd<'_>],
-    until: Option<Instant>,
-    signals: Option<SigSet>,
-) -> io::Result<bool> {
+fn wait(descriptors: &mut [PollFd<'_>], until: Option<Instant>, signals: Option<SigSet>) -> io::Result<bool> {
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // A month at most: the kernel takes no more seconds than its own type holds.

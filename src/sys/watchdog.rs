@@ -34,18 +34,10 @@ pub fn guard(deadline: Instant) -> Guard {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, SeqCst) {
         // If it fails, the default action of SIGALRM stays, which ends the process too, only without a word.
-        let _ = super::handle(
-            Signal::SIGALRM,
-            SigHandler::Handler(on_alarm),
-            SaFlags::SA_RESTART,
-        );
+        let _ = super::handle(Signal::SIGALRM, SigHandler::Handler(on_alarm), SaFlags::SA_RESTART);
     }
     let before = DEADLINE.load(SeqCst);
-    let at = if before == 0 {
-        nanoseconds(deadline)
-    } else {
-        before.min(nanoseconds(deadline))
-    };
+    let at = if before == 0 { nanoseconds(deadline) } else { before.min(nanoseconds(deadline)) };
     DEADLINE.store(at, SeqCst);
     let alarm = ALARM.load(SeqCst);
     // A second of slack, because the timer counts in whole seconds, rounded up.
@@ -77,26 +69,19 @@ pub fn remove_group(id: i32) {
 }
 
 fn replace(from: i32, to: i32) {
-    let _ = GROUPS
-        .iter()
-        .any(|slot| slot.compare_exchange(from, to, SeqCst, SeqCst).is_ok());
+    let _ = GROUPS.iter().any(|slot| slot.compare_exchange(from, to, SeqCst, SeqCst).is_ok());
 }
 
 /// Since the first guard; at least 1, as 0 means none.
 fn nanoseconds(at: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    at.saturating_duration_since(*START.get_or_init(Instant::now))
-        .as_nanos() as u64
-        + 1
+    at.saturating_duration_since(*START.get_or_init(Instant::now)).as_nanos() as u64 + 1
 }
 
 fn set_alarm(at: u64) {
     let now = nanoseconds(Instant::now());
     // Never 0 seconds, which would stop the timer.
-    let left_s = at
-        .saturating_sub(now)
-        .div_ceil(A_SECOND)
-        .clamp(1, 1_000_000);
+    let left_s = at.saturating_sub(now).div_ceil(A_SECOND).clamp(1, 1_000_000);
     ALARM.store(now + left_s * A_SECOND, SeqCst);
     alarm::set(left_s as u32);
 }
@@ -117,20 +102,12 @@ fn end() -> ! {
     let mut out = [PollFd::new(super::OUTPUT, PollFlags::POLLOUT)];
     // Neither a MSG_DONTWAIT send nor a write after poll blocks, so a client that reads nothing holds nobody up.
     if SPEAKS.load(SeqCst)
-        && send(
-            1,
-            LAST_WORDS,
-            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
-        ) == Err(Errno::ENOTSOCK)
+        && send(1, LAST_WORDS, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) == Err(Errno::ENOTSOCK)
         && poll(&mut out, PollTimeout::ZERO) == Ok(1)
     {
         let _ = write(super::OUTPUT, LAST_WORDS);
     }
-    for group in GROUPS
-        .iter()
-        .map(|slot| slot.load(SeqCst))
-        .filter(|&group| group > 0)
-    {
+    for group in GROUPS.iter().map(|slot| slot.load(SeqCst)).filter(|&group| group > 0) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     super::exit_now(111)

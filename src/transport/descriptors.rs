@@ -47,12 +47,7 @@ impl Descriptors {
         // Replies to a group of commands leave in one write; Nagle's algorithm would hold back the next ones (40 ms each).
         // Only a TCP socket can do it, and it does not matter to the others.
         let _ = setsockopt(&output, sockopt::TcpNoDelay, &true);
-        Self {
-            input,
-            output,
-            output_is_socket: true,
-            closed: false,
-        }
+        Self { input, output, output_is_socket: true, closed: false }
     }
 
     fn write_some(&mut self, octets: &[u8], until: Instant) -> Result<usize, Fault> {
@@ -140,9 +135,7 @@ impl Transport for Descriptors {
         if !matches!(wait::ready_or_terminated(&mut input, until), Ok(true)) {
             return false;
         }
-        let readable = input[0]
-            .revents()
-            .is_some_and(|what| what.contains(PollFlags::POLLIN));
+        let readable = input[0].revents().is_some_and(|what| what.contains(PollFlags::POLLIN));
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match recv(self.input.as_raw_fd(), &mut [0], flags) {
             Ok(octets) => octets > 0,
@@ -157,11 +150,7 @@ impl Transport for Descriptors {
             return;
         }
         watchdog::speak(false);
-        let how = if lingering {
-            Shutdown::Write
-        } else {
-            Shutdown::Both
-        };
+        let how = if lingering { Shutdown::Write } else { Shutdown::Both };
         if shutdown(self.output.as_raw_fd(), how) != Err(Errno::ENOTSOCK) {
             if lingering {
                 self.drain();
@@ -190,9 +179,7 @@ fn lost(error: Errno) -> Fault {
 }
 
 fn is_pipe(descriptor: &OwnedFd) -> bool {
-    fstat(descriptor).is_ok_and(|stat| {
-        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO
-    })
+    fstat(descriptor).is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO)
 }
 
 #[cfg(test)]
@@ -218,10 +205,7 @@ mod tests {
     fn socket() -> (Descriptors, UnixStream) {
         let (ours, client) = UnixStream::pair().expect("a pair");
         let input = OwnedFd::from(ours);
-        (
-            Descriptors::new(input.try_clone().expect("a copy"), input),
-            client,
-        )
+        (Descriptors::new(input.try_clone().expect("a copy"), input), client)
     }
 
     /// Ours, what the client writes to, what it reads from.
@@ -235,10 +219,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a client");
         let input = OwnedFd::from(listener.accept().expect("a connection").0);
-        (
-            Descriptors::new(input.try_clone().expect("a copy"), input),
-            client,
-        )
+        (Descriptors::new(input.try_clone().expect("a copy"), input), client)
     }
 
     fn file(content: &[u8]) -> File {
@@ -252,10 +233,7 @@ mod tests {
     fn reads_what_is_there_then_the_end() {
         let (mut ours, mut client) = socket();
         let mut buffer = [0; 64];
-        assert!(matches!(
-            ours.read(&mut buffer, soon()),
-            Err(Fault::TimedOut)
-        ));
+        assert!(matches!(ours.read(&mut buffer, soon()), Err(Fault::TimedOut)));
         client.write_all(b"EHLO x\r\nQUIT\r\n").expect("sent");
         assert_eq!(ours.read(&mut buffer[..4], later()).ok(), Some(4));
         assert_eq!(ours.read(&mut buffer[4..], later()).ok(), Some(10));
@@ -273,14 +251,10 @@ mod tests {
         let mut buffer = [0; 64];
         assert_eq!(ours.read(&mut buffer, later()).ok(), Some(6));
         assert_eq!(ours.read(&mut buffer, later()).ok(), Some(0));
-        ours.write(b"221 bye\r\n", later())
-            .expect("a file takes it");
+        ours.write(b"221 bye\r\n", later()).expect("a file takes it");
 
         let (mut ours, to, _from) = pipes();
-        assert!(matches!(
-            ours.read(&mut buffer, soon()),
-            Err(Fault::TimedOut)
-        ));
+        assert!(matches!(ours.read(&mut buffer, soon()), Err(Fault::TimedOut)));
         drop(to);
         assert_eq!(ours.read(&mut buffer, later()).ok(), Some(0));
 
@@ -288,10 +262,7 @@ mod tests {
         other.set_nonblocking(true).expect("it can");
         let input = OwnedFd::from(other);
         let mut ours = Descriptors::new(input.try_clone().expect("a copy"), input);
-        assert!(matches!(
-            ours.read(&mut buffer, soon()),
-            Err(Fault::TimedOut)
-        ));
+        assert!(matches!(ours.read(&mut buffer, soon()), Err(Fault::TimedOut)));
         let writer = thread::spawn(move || {
             thread::sleep(SHORT);
             client.write_all(b"x").map(|()| client)
@@ -318,10 +289,8 @@ mod tests {
         let many: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
         let (mut by_socket, mut client) = socket();
         let (mut by_pipe, _to, mut from) = pipes();
-        let readers: [Box<dyn FnOnce() -> Vec<u8> + Send>; 2] = [
-            Box::new(move || slowly(&mut client)),
-            Box::new(move || slowly(&mut from)),
-        ];
+        let readers: [Box<dyn FnOnce() -> Vec<u8> + Send>; 2] =
+            [Box::new(move || slowly(&mut client)), Box::new(move || slowly(&mut from))];
         let readers = readers.map(thread::spawn);
         by_socket.write(&many, later()).expect("sent");
         by_pipe.write(&many, later()).expect("sent");
@@ -347,16 +316,10 @@ mod tests {
     fn a_client_that_is_gone_is_lost_and_no_signal() {
         let (mut ours, client) = socket();
         drop(client);
-        assert!(matches!(
-            ours.write(b"250 ok\r\n", later()),
-            Err(Fault::Lost(_))
-        ));
+        assert!(matches!(ours.write(b"250 ok\r\n", later()), Err(Fault::Lost(_))));
         let (mut ours, _to, from) = pipes();
         drop(from);
-        assert!(matches!(
-            ours.write(b"250 ok\r\n", later()),
-            Err(Fault::Lost(_))
-        ));
+        assert!(matches!(ours.write(b"250 ok\r\n", later()), Err(Fault::Lost(_))));
     }
 
     #[test]
@@ -369,10 +332,7 @@ mod tests {
         // Looking takes nothing away.
         assert_eq!(ours.read(&mut [0; 64], later()).ok(), Some(4));
         drop(client);
-        assert!(
-            !ours.client_speaks_within(LONG),
-            "hanging up is not speaking"
-        );
+        assert!(!ours.client_speaks_within(LONG), "hanging up is not speaking");
 
         let (mut ours, mut to, _from) = pipes();
         assert!(!ours.client_speaks_within(SHORT));
@@ -385,10 +345,7 @@ mod tests {
         let null = File::open("/dev/null").expect("it is there");
         for quiet in [file(b"QUIT\r\n"), null] {
             let mut ours = Descriptors::new(quiet.into(), file(b"").into());
-            assert!(
-                !ours.client_speaks_within(SHORT),
-                "a file cannot take turns"
-            );
+            assert!(!ours.client_speaks_within(SHORT), "a file cannot take turns");
         }
     }
 
@@ -407,10 +364,7 @@ mod tests {
         ours.close(true);
         ours.close(true);
         drop(ours);
-        assert_eq!(
-            reader.join().expect("no panic").expect("no reset"),
-            "421 bye\r\n"
-        );
+        assert_eq!(reader.join().expect("no panic").expect("no reset"), "421 bye\r\n");
     }
 
     fn setsockopt_read(ours: &Descriptors) -> nix::Result<bool> {

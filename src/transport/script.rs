@@ -53,9 +53,7 @@ impl Exchanges {
         let Some(Exchange::Server(octets)) = events.last() else {
             return None;
         };
-        let line = octets
-            .split(|&octet| octet == b'\n')
-            .rfind(|line| !line.is_empty())?;
+        let line = octets.split(|&octet| octet == b'\n').rfind(|line| !line.is_empty())?;
         std::str::from_utf8(line.get(..3)?).ok()?.parse().ok()
     }
 }
@@ -209,9 +207,7 @@ mod tests {
         let now = Instant::now();
         for _turn in 0..1000 {
             if let Some(reply) = replies.next() {
-                script
-                    .write(reply.as_bytes(), now)
-                    .expect("it takes everything");
+                script.write(reply.as_bytes(), now).expect("it takes everything");
             }
             let before = exchanges.get().len();
             loop {
@@ -243,10 +239,7 @@ mod tests {
 
     #[test]
     fn turns() {
-        let (yes, no) = (
-            ["220 x\r\n", "354 go\r\n", "250 ok\r\n"],
-            ["220 x\r\n", "503 no\r\n", "250 ok\r\n"],
-        );
+        let (yes, no) = (["220 x\r\n", "354 go\r\n", "250 ok\r\n"], ["220 x\r\n", "503 no\r\n", "250 ok\r\n"]);
         #[rustfmt::skip]
         let table: &[(&str, &[&str], &[&str])] = &[
             ("", &yes, &[]),
@@ -284,10 +277,7 @@ mod tests {
         for (dialog, replies, expected) in table {
             for buffer_octets in [1, 7, 4096] {
                 let heard = play(dialog.as_bytes(), replies, buffer_octets);
-                let heard: Vec<_> = heard
-                    .iter()
-                    .map(|octets| String::from_utf8_lossy(octets))
-                    .collect();
+                let heard: Vec<_> = heard.iter().map(|octets| String::from_utf8_lossy(octets)).collect();
                 assert_eq!(heard, *expected, "{dialog:?} {replies:?}");
             }
         }

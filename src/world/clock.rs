@@ -44,9 +44,7 @@ impl Clock for RealClock {
     }
 
     fn utc_offset_s(&self) -> i32 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         sys::utc_offset_s(since.as_secs() as i64)
     }
 }
@@ -62,12 +60,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// Stands at this date, in a place with this offset from UTC.
     pub fn new(date: SystemTime, offset_s: i32) -> Self {
-        Self {
-            start: Instant::now(),
-            date,
-            elapsed: Cell::new(Duration::ZERO),
-            offset_s,
-        }
+        Self { start: Instant::now(), date, elapsed: Cell::new(Duration::ZERO), offset_s }
     }
 
     /// Moves it forward.
@@ -128,10 +121,7 @@ mod tests {
         assert_eq!((clock.now(), clock.instant()), (date, instant));
         clock.sleep(SHORT);
         clock.advance(SHORT);
-        assert_eq!(
-            (clock.now(), clock.instant()),
-            (date + SHORT * 2, instant + SHORT * 2)
-        );
+        assert_eq!((clock.now(), clock.instant()), (date + SHORT * 2, instant + SHORT * 2));
         assert_eq!(clock.utc_offset_s(), 3600);
     }
 }

@@ -20,9 +20,7 @@ use crate::config::ConfigDir;
 pub use clock::{Clock, ManualClock, RealClock};
 pub use host::{FakeHost, Host, RealHost};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
-pub use process::{
-    Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess,
-};
+pub use process::{Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess};
 pub use random::{FixedRandom, Random, RealRandom};
 
 /// Longest that a world's call goes on without any progress, unless the caller says otherwise.

@@ -60,9 +60,7 @@ mod tests {
             for _ in 0..20 {
                 let mut buffer = vec![0; octets];
                 RealRandom.fill(&mut buffer);
-                seen.iter_mut()
-                    .zip(&buffer)
-                    .for_each(|(seen, octet)| *seen |= octet);
+                seen.iter_mut().zip(&buffer).for_each(|(seen, octet)| *seen |= octet);
             }
             assert!(seen.iter().all(|&octet| octet != 0), "{octets}");
         }

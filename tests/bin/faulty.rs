@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use postern::config::{ConfigError, Settings};
 use postern::hook::{
-    Answer, Change, Command, Connect, Content, Data, Denial, End, Entry, Header, Hello, Hook, Mail, Plugin, Queued, Quit, Rcpt,
-    Receipt, ReceivedLine, Refusal, Ruling, Text, Trouble,
+    Answer, Change, Command, Connect, Content, Data, Denial, End, Entry, Header, Hello, Hook, Mail, Plugin, Queued,
+    Quit, Rcpt, Receipt, ReceivedLine, Refusal, Ruling, Text, Trouble,
 };
 use postern::world::World;
 use serde::Deserialize;

@@ -57,21 +57,12 @@ impl Client {
     }
 
     /// As [`Client::serve_with`], with these words before the program's own, such as strace's.
-    pub fn serve_under(
-        room: &Room,
-        log: Log,
-        variables: &[(&str, &str)],
-        under: &[&OsStr],
-    ) -> (Client, Served) {
+    pub fn serve_under(room: &Room, log: Log, variables: &[(&str, &str)], under: &[&OsStr]) -> (Client, Served) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = OwnedFd::from(listener.accept().unwrap().0);
         let end = || Stdio::from(server.try_clone().unwrap());
-        let log = if log == Log::Client {
-            end()
-        } else {
-            File::create(room.path("log/stderr")).unwrap().into()
-        };
+        let log = if log == Log::Client { end() } else { File::create(room.path("log/stderr")).unwrap().into() };
         let config = room.path("config");
         let own = [room.program().as_os_str(), "--config".as_ref(), config.as_os_str()];
         let words: Vec<&OsStr> = under.iter().copied().chain(own).collect();
@@ -92,11 +83,7 @@ impl Client {
 
     fn on(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
-        Client {
-            stream,
-            buffer: Vec::new(),
-            transcript: String::new(),
-        }
+        Client { stream, buffer: Vec::new(), transcript: String::new() }
     }
 
     /// The client's own address.
@@ -106,8 +93,7 @@ impl Client {
 
     /// Sends these octets in one write.
     pub fn send(&mut self, octets: &[u8]) {
-        self.transcript
-            .push_str(&format!("C: {}\n", octets.escape_ascii()));
+        self.transcript.push_str(&format!("C: {}\n", octets.escape_ascii()));
         if let Err(error) = self.stream.write_all(octets) {
             self.fail(&format!("cannot send: {error}"));
         }
@@ -115,10 +101,7 @@ impl Client {
 
     /// Takes one whole reply.
     pub fn reply(&mut self) -> Reply {
-        let mut reply = Reply {
-            code: 0,
-            lines: Vec::new(),
-        };
+        let mut reply = Reply { code: 0, lines: Vec::new() };
         loop {
             let line = self.line();
             let (code, last, text) = reply_line(&line).unwrap_or_else(|why| self.fail(&why));
@@ -221,12 +204,8 @@ impl Client {
 
     /// Goes away at once: what the server sends from now on is answered by a reset, and so is what was not read.
     pub fn reset(self) {
-        let at_once = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        nix::sys::socket::setsockopt(&self.stream, nix::sys::socket::sockopt::Linger, &at_once)
-            .unwrap();
+        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(&self.stream, nix::sys::socket::sockopt::Linger, &at_once).unwrap();
     }
 
     /// The conversation so far.
@@ -239,8 +218,7 @@ impl Client {
         loop {
             if let Some(end) = self.buffer.iter().position(|&octet| octet == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                self.transcript
-                    .push_str(&format!("S: {}\n", line.escape_ascii()));
+                self.transcript.push_str(&format!("S: {}\n", line.escape_ascii()));
                 return line;
             }
             if !self.fill(until) {
@@ -277,9 +255,7 @@ impl Client {
                 }
                 // A read with a time limit is not taken up again by itself after a signal.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return Ok(0);
                 }
                 Err(error) => return Err(error),
@@ -288,11 +264,7 @@ impl Client {
     }
 
     fn fail(&self, why: &str) -> ! {
-        panic!(
-            "{why}\n{}not yet taken: {}",
-            self.transcript,
-            self.buffer.escape_ascii()
-        )
+        panic!("{why}\n{}not yet taken: {}", self.transcript, self.buffer.escape_ascii())
     }
 }
 
@@ -322,11 +294,7 @@ impl Served {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(self.child.id().cast_signed()),
-            signal,
-        )
-        .unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 }
 

@@ -122,7 +122,9 @@ fn traced(command: &Command, end: OwnedFd) -> io::Result<Pid> {
     kill(pid, Signal::SIGCONT)?;
     loop {
         match waitpid(pid, None)? {
-            WaitStatus::PtraceEvent(_, Signal::SIGTRAP, event) if event == nix::libc::PTRACE_EVENT_EXEC => return Ok(pid),
+            WaitStatus::PtraceEvent(_, Signal::SIGTRAP, event) if event == nix::libc::PTRACE_EVENT_EXEC => {
+                return Ok(pid);
+            }
             WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..) => ptrace::cont(pid, None)?,
             other => return Err(io::Error::other(format!("it did not start: {other:?}"))),
         }

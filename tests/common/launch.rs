@@ -31,17 +31,11 @@ pub struct Server {
 }
 
 impl Launcher {
-    pub const ALL: [Launcher; 4] = [
-        Launcher::Tcpserver,
-        Launcher::Tcpsvd,
-        Launcher::Xinetd,
-        Launcher::Systemd,
-    ];
+    pub const ALL: [Launcher; 4] = [Launcher::Tcpserver, Launcher::Tcpsvd, Launcher::Xinetd, Launcher::Systemd];
 
     /// Whether it can be used here; says why not.
     pub fn available(self) -> bool {
-        (self != Launcher::Xinetd || super::require_root())
-            && super::require(self.program()).is_some()
+        (self != Launcher::Xinetd || super::require_root()) && super::require(self.program()).is_some()
     }
 
     /// Puts the program behind it, with these variables beside the room's own.
@@ -72,30 +66,16 @@ impl Launcher {
     fn command(self, room: &Room, port: u16, variables: &[(&str, &str)]) -> Command {
         let mut words: Vec<String> = Vec::new();
         if geteuid().is_root() && self != Launcher::Xinetd {
-            let nobody = [
-                "setpriv",
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-                "--pdeathsig",
-                "KILL",
-            ];
+            let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--pdeathsig", "KILL"];
             words.extend(nobody.map(String::from));
         }
         words.push(self.program().into());
         words.extend(self.arguments(room, port, variables));
         let log = File::create(room.path("log/launcher")).unwrap();
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .env_clear()
-            .envs(room.environment())
-            .envs(variables.iter().copied());
+        command.args(&words[1..]).env_clear().envs(room.environment()).envs(variables.iter().copied());
         command.current_dir(room.root()).process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         command
     }
 
@@ -105,9 +85,7 @@ impl Launcher {
         let mut words: Vec<String> = match self {
             // No ident, no names from DNS.
             Launcher::Tcpserver => ["-v", "-RHl0", "127.0.0.1"].map(String::from).into(),
-            Launcher::Tcpsvd => ["-v", "-l", "localhost", "127.0.0.1"]
-                .map(String::from)
-                .into(),
+            Launcher::Tcpsvd => ["-v", "-l", "localhost", "127.0.0.1"].map(String::from).into(),
             Launcher::Systemd => ["--accept", "--inetd", "-l"].map(String::from).into(),
             Launcher::Xinetd => {
                 fs::write(room.path("xinetd.conf"), xinetd_conf(room, port)).unwrap();
@@ -125,9 +103,7 @@ impl Launcher {
             words.push(format!("127.0.0.1:{port}"));
             // It hands on nothing but what it is told to.
             let own = room.environment();
-            let own = own
-                .iter()
-                .map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap()));
+            let own = own.iter().map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap()));
             for (name, value) in own.chain(variables.iter().copied()) {
                 words.extend(["-E".into(), format!("{name}={value}")]);
             }
@@ -154,32 +130,21 @@ fn xinetd_conf(room: &Room, port: u16) -> String {
 impl Drop for Server {
     fn drop(&mut self) {
         // Asked first, so that it ends what it has started; then made to.
-        let _ = kill(
-            Pid::from_raw(self.child.id().cast_signed()),
-            Signal::SIGTERM,
-        );
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         play::wait_until(&mut self.child, Instant::now() + Duration::from_secs(2));
         play::end_group(&mut self.child);
     }
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until the port is open, without connecting: that would start the program once.
 fn listens(port: u16, child: &mut Child) -> bool {
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
-        if fs::read_to_string("/proc/net/tcp")
-            .unwrap()
-            .lines()
-            .any(|line| is_listening(line, port))
-        {
+        if fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| is_listening(line, port)) {
             return true;
         }
         thread::sleep(Duration::from_millis(10));

@@ -19,10 +19,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// The program under test; `POSTERN_TEST_BINARY` names another build of it.
 pub fn binary() -> PathBuf {
-    std::env::var_os("POSTERN_TEST_BINARY").map_or_else(
-        || PathBuf::from(env!("CARGO_BIN_EXE_postern")),
-        PathBuf::from,
-    )
+    std::env::var_os("POSTERN_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_postern")), PathBuf::from)
 }
 
 /// A program of the package's `[[example]]`s, which `cargo test` builds beside the one under test.
@@ -44,10 +41,7 @@ pub fn strict() -> bool {
 
 /// Where `program` is. Without it: a panic when strict, else a loud word, and the caller returns.
 pub fn require(program: &str) -> Option<PathBuf> {
-    let found = PATH
-        .split(':')
-        .map(|dir| Path::new(dir).join(program))
-        .find(|path| path.is_file());
+    let found = PATH.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
     if found.is_none() {
         skip(&format!("{program} is not installed"));
     }
@@ -65,9 +59,6 @@ pub fn require_root() -> bool {
 
 /// Says that a test does not run, or fails it where none may be left out.
 pub fn skip(why: &str) {
-    assert!(
-        !strict(),
-        "{why}, and POSTERN_TESTS_STRICT allows no skipping"
-    );
+    assert!(!strict(), "{why}, and POSTERN_TESTS_STRICT allows no skipping");
     eprintln!("*** SKIPPED: {why} ***");
 }

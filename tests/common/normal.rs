@@ -7,13 +7,9 @@ use regex_lite::Regex;
 /// The session ids in a log: the first `[word]` of a line, if no address could be meant by it.
 /// This is the only place that knows how the record shows an id.
 pub fn session_ids(log: &str) -> Vec<String> {
-    static ID: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\[([0-9A-Za-z_-]{6,64})\]").unwrap());
-    let mut ids: Vec<String> = log
-        .lines()
-        .filter_map(|line| ID.captures(line))
-        .map(|found| found[1].to_owned())
-        .collect();
+    static ID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[([0-9A-Za-z_-]{6,64})\]").unwrap());
+    let mut ids: Vec<String> =
+        log.lines().filter_map(|line| ID.captures(line)).map(|found| found[1].to_owned()).collect();
     ids.sort();
     ids.dedup();
     ids
@@ -39,9 +35,7 @@ pub fn normal(octets: &[u8], log: &str) -> Vec<u8> {
     for (pattern, word) in RULES.iter() {
         text = pattern.replace_all(&text, *word).into_owned();
     }
-    text.chars()
-        .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
-        .collect()
+    text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
 }
 
 /// Octets as lines to read: CR is `\r`, NUL is `\0`, a backslash is doubled, other odd octets are `\xNN`.
@@ -59,10 +53,7 @@ pub fn readable(octets: &[u8]) -> String {
                 c => text.push(c),
             }
         }
-        chunk
-            .invalid()
-            .iter()
-            .for_each(|octet| text.push_str(&format!("\\x{octet:02x}")));
+        chunk.invalid().iter().for_each(|octet| text.push_str(&format!("\\x{octet:02x}")));
     }
     if !octets.is_empty() && !octets.ends_with(b"\n") {
         text.push_str("\n\\ no line end\n");
@@ -75,24 +66,14 @@ pub fn readable(octets: &[u8]) -> String {
 pub fn difference(expected: &str, found: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
     let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..]
-        .iter()
-        .rev()
-        .zip(new[head..].iter().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     let mut text = String::new();
     let mut show = |mark: &str, lines: &[&str]| {
-        lines
-            .iter()
-            .for_each(|line| text.push_str(&format!("    {mark} {line}\n")));
+        lines.iter().for_each(|line| text.push_str(&format!("    {mark} {line}\n")));
     };
     show(" ", &old[head.saturating_sub(1)..head]);
     show("-", &old[head..old.len() - tail]);
     show("+", &new[head..new.len() - tail]);
-    show(
-        " ",
-        &old[old.len() - tail..(old.len() - tail + 1).min(old.len())],
-    );
+    show(" ", &old[old.len() - tail..(old.len() - tail + 1).min(old.len())]);
     text
 }

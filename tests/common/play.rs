@@ -49,18 +49,11 @@ pub struct Outcome {
 
 impl<'a> Play<'a> {
     pub fn new(room: &'a Room) -> Self {
-        Self {
-            room,
-            arguments: Vec::new(),
-            variables: Vec::new(),
-            under: Vec::new(),
-            limit: Duration::from_secs(30),
-        }
+        Self { room, arguments: Vec::new(), variables: Vec::new(), under: Vec::new(), limit: Duration::from_secs(30) }
     }
 
     pub fn variable(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.variables
-            .push((name.as_ref().into(), value.as_ref().into()));
+        self.variables.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
@@ -111,22 +104,12 @@ impl<'a> Play<'a> {
         let elapsed = began.elapsed();
         let (output, released) = collect(&receiver);
         let log = fs::read(log.path()).unwrap();
-        Outcome {
-            output,
-            log: String::from_utf8_lossy(&log).into_owned(),
-            end,
-            released,
-            elapsed,
-        }
+        Outcome { output, log: String::from_utf8_lossy(&log).into_owned(), end, released, elapsed }
     }
 
     fn spawn(&self, log: File) -> Child {
         let mut words = self.under.clone();
-        words.extend([
-            self.room.program().into(),
-            "--config".into(),
-            self.room.path("config").into(),
-        ]);
+        words.extend([self.room.program().into(), "--config".into(), self.room.path("config").into()]);
         words.extend(self.arguments.iter().cloned());
         Command::new(&words[0])
             .args(&words[1..])
@@ -187,7 +170,5 @@ pub fn end_group(child: &mut Child) {
 }
 
 fn end_of(status: ExitStatus) -> End {
-    status
-        .code()
-        .map_or_else(|| End::Signal(status.signal().unwrap_or(0)), End::Code)
+    status.code().map_or_else(|| End::Signal(status.signal().unwrap_or(0)), End::Code)
 }

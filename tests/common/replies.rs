@@ -25,10 +25,7 @@ pub fn parse(output: &[u8]) -> Result<Vec<Reply>, String> {
     for line in output.split_inclusive(|&octet| octet == b'\n') {
         let (code, last, text) = reply_line(line)?;
         let reply = match open.take() {
-            None => Reply {
-                code,
-                lines: vec![text],
-            },
+            None => Reply { code, lines: vec![text] },
             Some(begun) if begun.code != code => {
                 return Err(format!("{code} within a reply {}", begun.code));
             }
@@ -37,11 +34,7 @@ pub fn parse(output: &[u8]) -> Result<Vec<Reply>, String> {
                 begun
             }
         };
-        if last {
-            replies.push(reply)
-        } else {
-            open = Some(reply)
-        }
+        if last { replies.push(reply) } else { open = Some(reply) }
     }
     match open {
         None => Ok(replies),
@@ -70,11 +63,7 @@ pub fn reply_line(line: &[u8]) -> Result<(u16, bool, String), String> {
         Ok(code @ 200..=599) if rest.is_empty() || rest.starts_with([' ', '-']) => code,
         _ => return wrong("no reply code"),
     };
-    Ok((
-        code,
-        !rest.starts_with('-'),
-        rest.get(1..).unwrap_or("").to_owned(),
-    ))
+    Ok((code, !rest.starts_with('-'), rest.get(1..).unwrap_or("").to_owned()))
 }
 
 /// The replies of a run, or a panic that shows why they are none.
@@ -84,10 +73,5 @@ pub fn of(output: &[u8]) -> Vec<Reply> {
 
 /// The reply after each 354, which decides about a message; `None` where the output ends before it.
 pub fn verdicts(replies: &[Reply]) -> Vec<Option<&Reply>> {
-    replies
-        .iter()
-        .enumerate()
-        .filter(|(_, reply)| reply.code == 354)
-        .map(|(at, _)| replies.get(at + 1))
-        .collect()
+    replies.iter().enumerate().filter(|(_, reply)| reply.code == 354).map(|(at, _)| replies.get(at + 1)).collect()
 }

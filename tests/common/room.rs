@@ -21,14 +21,8 @@ impl Room {
     /// An empty configuration directory, and everything beside it.
     pub fn bare() -> Room {
         // Short, because a path of a unix socket may have 107 octets.
-        let dir = tempfile::Builder::new()
-            .prefix("pt-")
-            .tempdir_in("/tmp")
-            .unwrap();
-        let room = Room {
-            dir,
-            program: super::binary(),
-        };
+        let dir = tempfile::Builder::new().prefix("pt-").tempdir_in("/tmp").unwrap();
+        let room = Room { dir, program: super::binary() };
         for name in WRITTEN.iter().chain(&["config", "bin"]) {
             fs::create_dir(room.path(name)).unwrap();
         }
@@ -93,28 +87,12 @@ impl Room {
         // thread's fork at the wrong moment would hold it open.
         fs::remove_file(self.stand_in()).unwrap();
         let stand_in = super::tests().join("bin/qmail-queue");
-        for (from, to) in [
-            (stand_in.as_path(), self.stand_in()),
-            (self.program(), self.own_binary()),
-        ] {
-            assert!(
-                Command::new("cp")
-                    .arg(from)
-                    .arg(&to)
-                    .status()
-                    .unwrap()
-                    .success(),
-                "cp {}",
-                from.display()
-            );
+        for (from, to) in [(stand_in.as_path(), self.stand_in()), (self.program(), self.own_binary())] {
+            assert!(Command::new("cp").arg(from).arg(&to).status().unwrap().success(), "cp {}", from.display());
         }
-        let mode = |path: &Path, bits| {
-            fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap()
-        };
+        let mode = |path: &Path, bits| fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
         mode(self.root(), 0o755);
-        WRITTEN
-            .iter()
-            .for_each(|name| mode(&self.path(name), 0o777));
+        WRITTEN.iter().for_each(|name| mode(&self.path(name), 0o777));
     }
 
     /// The room's own directory.
@@ -152,10 +130,7 @@ impl Room {
 
     /// Files left in the spool or the temporary directory: there must be none after a run.
     pub fn left_behind(&self) -> Vec<PathBuf> {
-        ["spool", "tmp"]
-            .iter()
-            .flat_map(|name| super::store::names(&self.path(name)))
-            .collect()
+        ["spool", "tmp"].iter().flat_map(|name| super::store::names(&self.path(name))).collect()
     }
 }
 

@@ -28,11 +28,7 @@ pub struct Said {
 impl FakeNet {
     /// Lets one connection to an address read this, or fail so. Several for one address are used up in order.
     pub fn answer(self, to: Address, answer: io::Result<Vec<u8>>) -> Self {
-        self.answers
-            .borrow_mut()
-            .entry(to)
-            .or_default()
-            .push_back(answer);
+        self.answers.borrow_mut().entry(to).or_default().push_back(answer);
         self
     }
 
@@ -42,23 +38,12 @@ impl FakeNet {
     }
 
     fn open(&self, to: &Address) -> io::Result<FakeStream> {
-        let answer = self
-            .answers
-            .borrow_mut()
-            .get_mut(to)
-            .and_then(VecDeque::pop_front);
+        let answer = self.answers.borrow_mut().get_mut(to).and_then(VecDeque::pop_front);
         let answer = answer.unwrap_or_else(|| Err(io::ErrorKind::ConnectionRefused.into()))?;
         let mut said = self.said.borrow_mut();
-        said.push(Said {
-            to: to.clone(),
-            octets: Vec::new(),
-        });
+        said.push(Said { to: to.clone(), octets: Vec::new() });
         let (said, index) = (self.said.clone(), said.len() - 1);
-        Ok(FakeStream {
-            answer: io::Cursor::new(answer),
-            said,
-            index,
-        })
+        Ok(FakeStream { answer: io::Cursor::new(answer), said, index })
     }
 }
 
@@ -72,10 +57,7 @@ impl Net for FakeNet {
         // The connection itself is nothing that was said.
         self.open(&to)?;
         self.said.borrow_mut().pop();
-        Ok(Box::new(FakeDatagram {
-            to,
-            said: self.said.clone(),
-        }))
+        Ok(Box::new(FakeDatagram { to, said: self.said.clone() }))
     }
 }
 
@@ -119,10 +101,7 @@ struct FakeDatagram {
 
 impl Datagram for FakeDatagram {
     fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.said.borrow_mut().push(Said {
-            to: self.to.clone(),
-            octets: octets.to_vec(),
-        });
+        self.said.borrow_mut().push(Said { to: self.to.clone(), octets: octets.to_vec() });
         Ok(())
     }
 

@@ -70,11 +70,7 @@ impl RealNet {
         S: AsFd + HalfClose + 'static,
         for<'a> &'a S: Read + Write,
     {
-        Box::new(RealStream {
-            socket,
-            deadline: self.deadline.clone(),
-            pace: PACE_DEFAULT,
-        })
+        Box::new(RealStream { socket, deadline: self.deadline.clone(), pace: PACE_DEFAULT })
     }
 }
 
@@ -103,11 +99,7 @@ impl Net for RealNet {
         let socket = UnixDatagram::unbound()?;
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
-        Ok(Box::new(RealDatagram {
-            socket,
-            deadline: self.deadline.clone(),
-            pace: PACE_DEFAULT,
-        }))
+        Ok(Box::new(RealDatagram { socket, deadline: self.deadline.clone(), pace: PACE_DEFAULT }))
     }
 }
 
@@ -179,11 +171,7 @@ struct RealStream<S> {
 impl<S> RealStream<S> {
     fn until(&self) -> io::Result<Instant> {
         let until = self.deadline.step(self.pace);
-        if Instant::now() < until {
-            Ok(until)
-        } else {
-            Err(late())
-        }
+        if Instant::now() < until { Ok(until) } else { Err(late()) }
     }
 }
 
@@ -193,9 +181,7 @@ where
 {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let until = self.until()?;
-        persist(&self.socket, PollFlags::POLLIN, until, || {
-            (&self.socket).read(buffer)
-        })
+        persist(&self.socket, PollFlags::POLLIN, until, || (&self.socket).read(buffer))
     }
 }
 
@@ -205,9 +191,7 @@ where
 {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let until = self.until()?;
-        persist(&self.socket, PollFlags::POLLOUT, until, || {
-            (&self.socket).write(octets)
-        })
+        persist(&self.socket, PollFlags::POLLOUT, until, || (&self.socket).write(octets))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -237,10 +221,7 @@ struct RealDatagram {
 impl Datagram for RealDatagram {
     fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         let until = self.deadline.step(self.pace);
-        persist(&self.socket, PollFlags::POLLOUT, until, || {
-            self.socket.send(octets)
-        })
-        .map(drop)
+        persist(&self.socket, PollFlags::POLLOUT, until, || self.socket.send(octets)).map(drop)
     }
 
     fn set_pace(&mut self, pace: Duration) {
@@ -274,13 +255,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("service");
         let unix = UnixListener::bind(&path).expect("bound");
-        let tcp = TcpListener::bind("[::1]:0")
-            .or_else(|_| TcpListener::bind("127.0.0.1:0"))
-            .expect("bound");
-        let addresses = [
-            Address::Tcp(tcp.local_addr().expect("bound")),
-            Address::Unix(path),
-        ];
+        let tcp = TcpListener::bind("[::1]:0").or_else(|_| TcpListener::bind("127.0.0.1:0")).expect("bound");
+        let addresses = [Address::Tcp(tcp.local_addr().expect("bound")), Address::Unix(path)];
         let service = thread::spawn(move || {
             echo(tcp.accept().expect("a client").0);
             echo(unix.accept().expect("a client").0);
@@ -304,10 +280,7 @@ mod tests {
 
     #[test]
     fn nobody_there() {
-        let free = TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("bound");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("service");
         drop(UnixListener::bind(&path).expect("bound"));
@@ -320,16 +293,9 @@ mod tests {
             (Address::Unix(long), io::Error::from(Errno::ENAMETOOLONG).kind()),
         ];
         for (address, expected) in table {
-            assert_eq!(
-                kind(net().0.connect(&address)),
-                Some(expected),
-                "{address:?}"
-            );
+            assert_eq!(kind(net().0.connect(&address)), Some(expected), "{address:?}");
         }
-        assert_eq!(
-            kind(net().0.datagram(&path)),
-            Some(io::ErrorKind::ConnectionRefused)
-        );
+        assert_eq!(kind(net().0.datagram(&path)), Some(io::ErrorKind::ConnectionRefused));
     }
 
     #[test]
@@ -355,11 +321,7 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(
-                error.kind(),
-                io::ErrorKind::TimedOut,
-                "{address:?}: {error}"
-            );
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{address:?}: {error}");
             assert!(open.len() < 9 && start.elapsed() < LONG / 4);
             assert_eq!(kind(net.connect(&address)), Some(io::ErrorKind::TimedOut));
         }
@@ -374,20 +336,11 @@ mod tests {
         let start = Instant::now();
         let mut stream = net.connect(&Address::Unix(path)).expect("it listens");
         stream.set_pace(SHORT);
-        assert_eq!(
-            kind(stream.read(&mut [0; 9])),
-            Some(io::ErrorKind::TimedOut)
-        );
-        assert_eq!(
-            kind(stream.write_all(&vec![0; 8 << 20])),
-            Some(io::ErrorKind::TimedOut)
-        );
+        assert_eq!(kind(stream.read(&mut [0; 9])), Some(io::ErrorKind::TimedOut));
+        assert_eq!(kind(stream.write_all(&vec![0; 8 << 20])), Some(io::ErrorKind::TimedOut));
         stream.set_pace(LONG);
         deadline.replace(Some(Instant::now() + SHORT));
-        assert_eq!(
-            kind(stream.read(&mut [0; 9])),
-            Some(io::ErrorKind::TimedOut)
-        );
+        assert_eq!(kind(stream.read(&mut [0; 9])), Some(io::ErrorKind::TimedOut));
         // Late is late, even where it would not have to wait.
         assert_eq!(kind(stream.write(b"")), Some(io::ErrorKind::TimedOut));
         assert!(start.elapsed() < LONG / 4);
@@ -404,9 +357,7 @@ mod tests {
         let mut buffer = [0; 9];
         assert_eq!(service.recv(&mut buffer).ok(), Some(5));
         // Nobody reads: it blocks after a few, but not for long.
-        let error = (0..100_000)
-            .find_map(|_| datagram.send(&[0; 1000]).err())
-            .expect("it fills up");
+        let error = (0..100_000).find_map(|_| datagram.send(&[0; 1000]).err()).expect("it fills up");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -422,16 +373,7 @@ mod tests {
         stream.read_to_string(&mut answer).expect("canned");
         assert_eq!(answer, "stream: OK\n");
         assert_eq!(kind(fake.connect(&address)), Some(io::ErrorKind::TimedOut));
-        assert_eq!(
-            kind(fake.connect(&address)),
-            Some(io::ErrorKind::ConnectionRefused)
-        );
-        assert_eq!(
-            fake.said(),
-            [Said {
-                to: address,
-                octets: b"zPING\0".to_vec()
-            }]
-        );
+        assert_eq!(kind(fake.connect(&address)), Some(io::ErrorKind::ConnectionRefused));
+        assert_eq!(fake.said(), [Said { to: address, octets: b"zPING\0".to_vec() }]);
     }
 }

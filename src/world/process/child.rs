@@ -70,10 +70,7 @@ impl RealChild {
             if !wait::ready(&mut waiting, Some(until))? {
                 return Err(late());
             }
-            let ready: Vec<bool> = waiting
-                .iter()
-                .map(|one| one.any().unwrap_or(true))
-                .collect();
+            let ready: Vec<bool> = waiting.iter().map(|one| one.any().unwrap_or(true)).collect();
             for (place, _) in places.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
                 self.read_ahead(*place)?;
             }
@@ -151,11 +148,7 @@ impl RealChild {
         };
         let output = || PollFd::new(reader.as_fd(), PollFlags::POLLIN);
         let mut waiting = vec![output()];
-        waiting.extend(
-            self.pidfd
-                .iter()
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
-        );
+        waiting.extend(self.pidfd.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         if !wait::ready(&mut waiting, Some(until))? {
             return Err(late());
         }
@@ -168,11 +161,7 @@ impl Child for RealChild {
     fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()> {
         let mut left = octets;
         while !left.is_empty() {
-            if self
-                .deadline
-                .get()
-                .is_some_and(|until| Instant::now() >= until)
-            {
+            if self.deadline.get().is_some_and(|until| Instant::now() >= until) {
                 return Err(late());
             }
             let Some(End::Write(writer)) = self.pipes.get_mut(pipe) else {
@@ -181,9 +170,7 @@ impl Child for RealChild {
             match writer.write(left) {
                 Ok(written) => left = &left[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for_room(pipe)?
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room(pipe)?,
                 Err(error) => return Err(error),
             }
         }
@@ -205,9 +192,7 @@ impl Child for RealChild {
                 self.read_ahead(pipe)?;
             }
             match &mut self.pipes[pipe] {
-                End::Read(_, ahead) if !more => {
-                    self.pipes[pipe] = End::Closed(std::mem::take(ahead))
-                }
+                End::Read(_, ahead) if !more => self.pipes[pipe] = End::Closed(std::mem::take(ahead)),
                 End::Read(_, ahead) => {
                     taken += ahead.len().saturating_sub(octets_max);
                     ahead.truncate(octets_max);

@@ -23,12 +23,7 @@ pub struct Canned {
 /// It reads everything, says nothing and exits with 0.
 impl Default for Canned {
     fn default() -> Self {
-        Self {
-            cannot_start: None,
-            reads_octets: usize::MAX,
-            output: Vec::new(),
-            exit: Ok(Exit::Code(0)),
-        }
+        Self { cannot_start: None, reads_octets: usize::MAX, output: Vec::new(), exit: Ok(Exit::Code(0)) }
     }
 }
 
@@ -83,11 +78,7 @@ impl Process for FakeProcess {
             killed: false,
         });
         let place = ran.len() - 1;
-        Ok(Box::new(FakeChild {
-            outcome,
-            place,
-            ran: self.ran.clone(),
-        }))
+        Ok(Box::new(FakeChild { outcome, place, ran: self.ran.clone() }))
     }
 }
 
@@ -104,17 +95,9 @@ impl FakeChild {
 
     /// Whether a pipe is there, open and of this direction.
     fn check(&self, pipe: usize, direction: Direction) -> io::Result<()> {
-        let fits = self.ran(|ran| {
-            ran.job
-                .pipes
-                .get(pipe)
-                .is_some_and(|one| one.direction == direction && !ran.closed[pipe])
-        });
-        if fits {
-            Ok(())
-        } else {
-            Err(super::child::no_such_pipe())
-        }
+        let fits =
+            self.ran(|ran| ran.job.pipes.get(pipe).is_some_and(|one| one.direction == direction && !ran.closed[pipe]));
+        if fits { Ok(()) } else { Err(super::child::no_such_pipe()) }
     }
 }
 
@@ -124,11 +107,7 @@ impl Child for FakeChild {
         let taken = octets.len().min(self.outcome.reads_octets);
         self.outcome.reads_octets -= taken;
         self.ran(|ran| ran.written[pipe].extend_from_slice(&octets[..taken]));
-        if taken == octets.len() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
+        if taken == octets.len() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
     fn close(&mut self, pipe: usize) {
@@ -175,41 +154,18 @@ mod tests {
     #[test]
     fn outcomes_are_used_up_and_remembered() {
         let process = FakeProcess::default()
-            .answer(Canned {
-                cannot_start: Some(io::ErrorKind::PermissionDenied),
-                ..Canned::default()
-            })
-            .answer(Canned {
-                reads_octets: 3,
-                output: b"Dno".to_vec(),
-                exit: Ok(Exit::Code(82)),
-                ..Canned::default()
-            })
-            .answer(Canned {
-                exit: Err(io::ErrorKind::TimedOut),
-                ..Canned::default()
-            });
-        let job = Job {
-            pipes: vec![Pipe::to_child(&[0]), Pipe::from_child(&[4, 6])],
-            ..Job::new("/bin/qmail-queue")
-        };
+            .answer(Canned { cannot_start: Some(io::ErrorKind::PermissionDenied), ..Canned::default() })
+            .answer(Canned { reads_octets: 3, output: b"Dno".to_vec(), exit: Ok(Exit::Code(82)), ..Canned::default() })
+            .answer(Canned { exit: Err(io::ErrorKind::TimedOut), ..Canned::default() });
+        let job = Job { pipes: vec![Pipe::to_child(&[0]), Pipe::from_child(&[4, 6])], ..Job::new("/bin/qmail-queue") };
         let kind = |error: io::Error| error.kind();
 
-        assert_eq!(
-            process.spawn(&job).err().map(kind),
-            Some(io::ErrorKind::PermissionDenied)
-        );
+        assert_eq!(process.spawn(&job).err().map(kind), Some(io::ErrorKind::PermissionDenied));
 
         let mut child = process.spawn(&job).expect("the second");
         assert!(child.write(0, b"ab").is_ok());
-        assert_eq!(
-            child.write(0, b"cd").err().map(kind),
-            Some(io::ErrorKind::BrokenPipe)
-        );
-        assert!(
-            child.write(1, b"x").is_err() && child.read(0, 9).is_err(),
-            "the wrong way"
-        );
+        assert_eq!(child.write(0, b"cd").err().map(kind), Some(io::ErrorKind::BrokenPipe));
+        assert!(child.write(1, b"x").is_err() && child.read(0, 9).is_err(), "the wrong way");
         child.close(0);
         assert!(child.write(0, b"").is_err(), "closed");
         assert_eq!(child.read(1, 2).ok().as_deref(), Some(&b"Dn"[..]));
@@ -219,10 +175,7 @@ mod tests {
         let mut child = process.spawn(&job).expect("the third");
         assert_eq!(child.wait().err().map(kind), Some(io::ErrorKind::TimedOut));
         drop(child);
-        assert_eq!(
-            process.spawn(&job).err().map(kind),
-            Some(io::ErrorKind::NotFound)
-        );
+        assert_eq!(process.spawn(&job).err().map(kind), Some(io::ErrorKind::NotFound));
 
         let ran = process.ran();
         assert_eq!(ran[0].written, [b"abc".to_vec(), Vec::new()]);

@@ -82,18 +82,12 @@ pub enum Direction {
 impl Pipe {
     /// One that the child reads at these numbers. (qmail-queue reads its envelope from descriptor 1.)
     pub fn to_child(descriptors: &[i32]) -> Self {
-        Self {
-            direction: Direction::ToChild,
-            descriptors: descriptors.to_vec(),
-        }
+        Self { direction: Direction::ToChild, descriptors: descriptors.to_vec() }
     }
 
     /// One that the child writes to at these numbers.
     pub fn from_child(descriptors: &[i32]) -> Self {
-        Self {
-            direction: Direction::FromChild,
-            descriptors: descriptors.to_vec(),
-        }
+        Self { direction: Direction::FromChild, descriptors: descriptors.to_vec() }
     }
 }
 
@@ -146,14 +140,8 @@ impl Process for RealProcess {
         let id = start(job, &theirs)?;
         watchdog::add_group(id);
         // From here on the child has an owner who kills it, whatever fails.
-        let mut child = RealChild {
-            id,
-            pipes: ours,
-            pidfd: None,
-            exit: None,
-            pace: job.pace,
-            deadline: self.deadline.clone(),
-        };
+        let mut child =
+            RealChild { id, pipes: ours, pidfd: None, exit: None, pace: job.pace, deadline: self.deadline.clone() };
         drop(theirs);
         // Without one (a kernel before 5.3, a sandbox) we look every few milliseconds.
         child.pidfd = sys::pidfd(id).ok();
@@ -183,10 +171,7 @@ fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
         theirs.push((their_end, pipe.descriptors.clone()));
     }
     // A child's end must not be overwritten by another one before it is in its place.
-    let numbers: Vec<RawFd> = pipes
-        .iter()
-        .flat_map(|pipe| pipe.descriptors.clone())
-        .collect();
+    let numbers: Vec<RawFd> = pipes.iter().flat_map(|pipe| pipe.descriptors.clone()).collect();
     let mut set_aside = Vec::new();
     for (end, _) in &mut theirs {
         while numbers.contains(&end.as_raw_fd()) {
@@ -200,11 +185,7 @@ fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
 fn start(job: &Job, theirs: &[(OwnedFd, Vec<RawFd>)]) -> io::Result<i32> {
     let mut descriptors: Vec<(RawFd, Option<RawFd>)> = Vec::new();
     for (end, numbers) in theirs {
-        descriptors.extend(
-            numbers
-                .iter()
-                .map(|&number| (number, Some(end.as_raw_fd()))),
-        );
+        descriptors.extend(numbers.iter().map(|&number| (number, Some(end.as_raw_fd()))));
     }
     for standard in [0, 1] {
         if !descriptors.iter().any(|&(number, _)| number == standard) {
@@ -220,19 +201,12 @@ fn start(job: &Job, theirs: &[(OwnedFd, Vec<RawFd>)]) -> io::Result<i32> {
         Some(directory) => Some(text(directory.as_os_str().as_bytes())?),
         None => None,
     };
-    sys::spawn(
-        &path,
-        &arguments,
-        &environment(job)?,
-        directory.as_deref(),
-        &descriptors,
-    )
+    sys::spawn(&path, &arguments, &environment(job)?, directory.as_deref(), &descriptors)
 }
 
 fn environment(job: &Job) -> io::Result<Vec<CString>> {
-    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os()
-        .filter(|(name, _)| job.environment.iter().all(|(other, _)| other != name))
-        .collect();
+    let mut variables: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| job.environment.iter().all(|(other, _)| other != name)).collect();
     variables.extend(job.environment.iter().cloned());
     variables
         .into_iter()
@@ -247,8 +221,7 @@ fn environment(job: &Job) -> io::Result<Vec<CString>> {
 
 /// A C string; a NUL inside is an error and not a cut.
 fn text(octets: &[u8]) -> io::Result<CString> {
-    CString::new(octets)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a program's text"))
+    CString::new(octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a program's text"))
 }
 
 #[cfg(test)]
@@ -271,9 +244,7 @@ mod tests {
     }
 
     fn spawn(job: &Job) -> Box<dyn Child> {
-        RealProcess::new(Deadline::default())
-            .spawn(job)
-            .expect("it starts")
+        RealProcess::new(Deadline::default()).spawn(job).expect("it starts")
     }
 
     /// All that it says, and how it ends.
@@ -281,10 +252,7 @@ mod tests {
         let mut child = spawn(job);
         child.close(0);
         let said = child.read(1, 100_000).expect("it speaks");
-        (
-            String::from_utf8_lossy(&said).into_owned(),
-            child.wait().expect("it ends"),
-        )
+        (String::from_utf8_lossy(&said).into_owned(), child.wait().expect("it ends"))
     }
 
     #[test]
@@ -305,11 +273,7 @@ mod tests {
         for (script, expected) in table {
             let mut child = spawn(&shell(script));
             assert_eq!(child.wait().ok(), Some(expected), "{script}");
-            assert_eq!(
-                child.wait().ok(),
-                Some(expected),
-                "{script}: the second answer is the first"
-            );
+            assert_eq!(child.wait().ok(), Some(expected), "{script}: the second answer is the first");
             child.kill();
         }
     }
@@ -336,8 +300,7 @@ mod tests {
 
     #[test]
     fn a_megabyte_both_ways_does_not_lock_up() {
-        let mut child =
-            spawn(&Job::new("/bin/cat").with(&[Pipe::to_child(&[0]), Pipe::from_child(&[1])]));
+        let mut child = spawn(&Job::new("/bin/cat").with(&[Pipe::to_child(&[0]), Pipe::from_child(&[1])]));
         let many: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
         child.write(0, &many).expect("it reads");
         child.close(0);
@@ -358,32 +321,21 @@ mod tests {
     #[test]
     fn descriptors_as_qmail_queue_wants_them() {
         let script = "cat >&4; cat <&1 >&6";
-        let pipes = [
-            Pipe::to_child(&[0]),
-            Pipe::to_child(&[1]),
-            Pipe::from_child(&[4, 6]),
-        ];
+        let pipes = [Pipe::to_child(&[0]), Pipe::to_child(&[1]), Pipe::from_child(&[4, 6])];
         let mut child = spawn(&shell(script).with(&pipes));
         child.write(0, b"message").expect("it reads");
         child.close(0);
         child.write(1, b"Fa@b\0Tc@d\0\0").expect("it reads");
         child.close(1);
-        assert_eq!(
-            child.read(2, 255).ok().as_deref(),
-            Some(&b"messageFa@b\0Tc@d\0\0"[..])
-        );
+        assert_eq!(child.read(2, 255).ok().as_deref(), Some(&b"messageFa@b\0Tc@d\0\0"[..]));
         assert_eq!(child.wait().ok(), Some(Exit::Code(0)));
     }
 
     #[test]
     fn a_childs_ends_do_not_overwrite_each_other() {
         // Downwards, so that whatever numbers the pipes get here, some are taken by another one's end first.
-        let pipes: Vec<Pipe> = (3..=30)
-            .rev()
-            .map(|number| Pipe::to_child(&[number]))
-            .collect();
-        let script =
-            "i=3; while [ $i -le 30 ]; do read x </proc/$$/fd/$i; echo $i$x; i=$((i+1)); done";
+        let pipes: Vec<Pipe> = (3..=30).rev().map(|number| Pipe::to_child(&[number])).collect();
+        let script = "i=3; while [ $i -le 30 ]; do read x </proc/$$/fd/$i; echo $i$x; i=$((i+1)); done";
         let mut child = spawn(&shell(script).with(&[pipes, vec![Pipe::from_child(&[1])]].concat()));
         let mut expected = String::new();
         for number in 3..=30 {
@@ -416,20 +368,12 @@ mod tests {
         });
         assert_eq!(said, "/dev/null\n/dev/null\n");
         // std ignores SIGPIPE here, and this thread blocks SIGTERM as a session does.
-        SigSet::from(Signal::SIGTERM)
-            .thread_block()
-            .expect("it can");
+        SigSet::from(Signal::SIGTERM).thread_block().expect("it can");
         let (said, _) = run(&shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"));
-        let masks: Vec<u64> = said
-            .split_whitespace()
-            .filter_map(|word| u64::from_str_radix(word, 16).ok())
-            .collect();
+        let masks: Vec<u64> = said.split_whitespace().filter_map(|word| u64::from_str_radix(word, 16).ok()).collect();
         let ours = [Signal::SIGPIPE, Signal::SIGTERM, Signal::SIGCHLD];
         let ours: u64 = ours.iter().map(|&signal| 1 << (signal as u32 - 1)).sum();
-        assert!(
-            masks.len() == 2 && masks.iter().all(|mask| mask & ours == 0),
-            "{said}"
-        );
+        assert!(masks.len() == 2 && masks.iter().all(|mask| mask & ours == 0), "{said}");
 
         let (said, _) = run(&shell("cut -d' ' -f5 /proc/$$/stat; echo $$"));
         let lines: Vec<&str> = said.lines().collect();
@@ -445,11 +389,7 @@ mod tests {
         let inherited = std::env::var("PATH").expect("tests have one");
         assert_eq!(run(&shell("echo $PATH")).0, format!("{inherited}\n"));
         // A relative program starts at the directory.
-        let job = Job {
-            program: "bin/sh".into(),
-            directory: Some("/".into()),
-            ..shell("echo $0")
-        };
+        let job = Job { program: "bin/sh".into(), directory: Some("/".into()), ..shell("echo $0") };
         assert_eq!(run(&job).0, "bin/sh\n");
     }
 
@@ -464,15 +404,11 @@ mod tests {
 
     #[test]
     fn a_slow_reader_is_waited_for_and_a_standing_one_is_not() {
-        let mut job = shell(
-            "for i in 1 2 3 4 5 6 7 8; do head -c 32768 >/dev/null; sleep 0.1; done; cat >/dev/null",
-        );
+        let mut job = shell("for i in 1 2 3 4 5 6 7 8; do head -c 32768 >/dev/null; sleep 0.1; done; cat >/dev/null");
         // Less than the whole takes, more than one step.
         job.pace = Duration::from_millis(600);
         let mut child = spawn(&job);
-        child
-            .write(0, &vec![0; 8 * 32_768])
-            .expect("there is progress");
+        child.write(0, &vec![0; 8 * 32_768]).expect("there is progress");
         child.close(0);
         assert_eq!(child.wait().ok(), Some(Exit::Code(0)));
 
@@ -482,14 +418,8 @@ mod tests {
         let start = Instant::now();
         let error = child.write(0, &vec![0; 1 << 20]).expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(
-            child.read(1, 9).expect_err("nobody writes").kind(),
-            io::ErrorKind::TimedOut
-        );
-        assert_eq!(
-            child.wait().expect_err("it sleeps").kind(),
-            io::ErrorKind::TimedOut
-        );
+        assert_eq!(child.read(1, 9).expect_err("nobody writes").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(child.wait().expect_err("it sleeps").kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() < LONG / 4);
         child.kill();
         assert_eq!(child.wait().ok(), Some(Exit::Signal(9)));
@@ -498,26 +428,15 @@ mod tests {
     #[test]
     fn every_step_stops_at_the_deadline() {
         let deadline = Deadline::default();
-        let mut child = RealProcess::new(deadline.clone())
-            .spawn(&shell("sleep 20"))
-            .expect("it starts");
+        let mut child = RealProcess::new(deadline.clone()).spawn(&shell("sleep 20")).expect("it starts");
         let start = Instant::now();
         deadline.replace(Some(start + SHORT));
         let error = child.write(0, &vec![0; 1 << 20]).expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= SHORT);
-        assert_eq!(
-            child.write(0, b"x").expect_err("too late").kind(),
-            io::ErrorKind::TimedOut
-        );
-        assert_eq!(
-            child.wait().expect_err("too late").kind(),
-            io::ErrorKind::TimedOut
-        );
-        assert_eq!(
-            child.read(1, 9).expect_err("too late").kind(),
-            io::ErrorKind::TimedOut
-        );
+        assert_eq!(child.write(0, b"x").expect_err("too late").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(child.wait().expect_err("too late").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(child.read(1, 9).expect_err("too late").kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() < LONG / 4);
     }
 
@@ -543,11 +462,7 @@ mod tests {
         };
         assert_eq!((said.len(), exit.ok()), (255, Some(Exit::Code(3))));
         // Endless: the pipe is closed on it.
-        let mut child = spawn(
-            &Job::new("/bin/cat")
-                .with(&[Pipe::from_child(&[1])])
-                .read_from("/dev/zero"),
-        );
+        let mut child = spawn(&Job::new("/bin/cat").with(&[Pipe::from_child(&[1])]).read_from("/dev/zero"));
         assert_eq!(child.read(0, 255).expect("it speaks").len(), 255);
         assert_eq!(child.wait().ok(), Some(Exit::Signal(13)));
 
