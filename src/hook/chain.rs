@@ -6,9 +6,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::changes::Facts;
 use super::facts::{
-    Approval, Command, Connect, Content, Data, End, Facts, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine,
-    Refusal, Session, Text,
+    Approval, Command, Connect, Content, Data, End, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine, Refusal,
+    Session, Text,
 };
 use super::link::{Link, OnError};
 use super::ruling::{Denial, Receipt, Ruling, Trouble, Verdict};

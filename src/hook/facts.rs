@@ -1,5 +1,5 @@
 //! What a plugin is told: one struct per kind of hook, holding what is known then and no more. A plugin gets it by shared
-//! reference, so it reads; the chain alone applies changes, through `Facts::apply`, after a clean return.
+//! reference, so it reads; the chain alone applies changes, through `changes::Facts::apply`, after a clean return.
 //!
 //! What clears the facts that plugins share:
 //!
@@ -10,66 +10,13 @@
 //! | `sender_whitelisted` (transaction) | whitelist | cleared | cleared | gone |
 //! | `Recipient::options` | aliases, user_config | cleared | cleared | gone |
 
-use super::ruling::{Change, Denial};
+use super::ruling::Denial;
 use super::{Hook, Receipt};
 use crate::launch::Connection;
-use crate::mail::{Edit, Envelope, Message, Recipient, Transaction};
+use crate::mail::{Envelope, Message, Recipient, Transaction};
 use crate::smtp::address::ReversePath;
 use crate::smtp::command;
 use crate::smtp::parameters::MailParameters;
-
-/// The facts of one event, and the one place where a ruling's changes go: all of them, or none.
-pub trait Facts {
-    /// The session in which it happens.
-    fn session(&self) -> &Session;
-
-    /// The session, for the changes that every hook takes.
-    fn session_mut(&mut self) -> &mut Session;
-
-    /// A change that this hook alone takes, or gives it back.
-    ///
-    /// # Errors
-    /// The change: it is not for this hook.
-    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        Err(change)
-    }
-
-    /// Whether `apply_own` takes it.
-    fn takes_own(&self, _change: &Change) -> bool {
-        false
-    }
-
-    /// Makes all these edits, or none.
-    ///
-    /// # Errors
-    /// Why not.
-    fn edit(&mut self, edits: Vec<Edit>) -> Result<(), String> {
-        if edits.is_empty() { Ok(()) } else { Err(String::from("there is no message to edit at this hook")) }
-    }
-
-    /// Applies all of a ruling's changes, or none.
-    ///
-    /// # Errors
-    /// A text for the plugin's author: what does not fit here.
-    fn apply(&mut self, changes: Vec<Change>) -> Result<(), String> {
-        let (mut edits, mut others) = (Vec::new(), Vec::new());
-        for change in changes {
-            match change {
-                Change::Edit(edit) => edits.push(edit),
-                other if Session::takes(&other) || self.takes_own(&other) => others.push(other),
-                other => return Err(format!("{other:?} is not for this hook")),
-            }
-        }
-        // Edits alone can fail from here on.
-        self.edit(edits)?;
-        for change in others {
-            if let Err(change) = self.apply_own(change) {
-                self.session_mut().apply(change);
-            }
-        }
-        Ok(())
-    }
-}
 
 /// What is known of the session. The fields that plugins share are owned as the table above says.
 pub struct Session {
@@ -139,34 +86,6 @@ impl Session {
     /// Forgets what belongs to a transaction.
     pub fn clear_transaction(&mut self) {
         self.sender_whitelisted = None;
-    }
-
-    /// Whether every hook takes this change.
-    fn takes(change: &Change) -> bool {
-        use Change as C;
-        match change {
-            C::GrantRelaying(_) | C::RevokeRelaying | C::MarkNaughty(_) | C::AdjustKarma(_) => true,
-            C::Whitelist(_) | C::NoteEarlyTalker => true,
-            C::AddKeyword(_) | C::Rewrite(_) | C::Retarget(_) | C::SetOption(..) | C::Edit(_) => false,
-        }
-    }
-
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::GrantRelaying(reason) => self.relaying = Some(reason),
-            Change::RevokeRelaying => self.relaying = None,
-            Change::MarkNaughty(reason) => {
-                self.naughty.get_or_insert(reason);
-            }
-            Change::AdjustKarma(by) => self.karma = self.karma.saturating_add(by),
-            Change::Whitelist(reason) => self.whitelisted = Some(reason),
-            Change::NoteEarlyTalker => self.early_talker = true,
-            Change::AddKeyword(_)
-            | Change::Rewrite(_)
-            | Change::Retarget(_)
-            | Change::SetOption(..)
-            | Change::Edit(_) => {}
-        }
     }
 }
 
@@ -321,142 +240,4 @@ pub struct Approval<'a> {
 pub struct End<'a> {
     /// The session.
     pub session: &'a Session,
-}
-
-/// Facts that take nothing beyond what every hook takes.
-macro_rules! plain_facts {
-    ($($name:ident),*) => {$(
-        impl Facts for $name<'_> {
-            fn session(&self) -> &Session {
-                self.session
-            }
-            fn session_mut(&mut self) -> &mut Session {
-                self.session
-            }
-        }
-    )*};
-}
-plain_facts!(Connect, Mail, Data, Header, Command, Quit);
-
-impl Facts for Text<'_> {
-    fn session(&self) -> &Session {
-        self.session
-    }
-    fn session_mut(&mut self) -> &mut Session {
-        self.session
-    }
-    fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::Rewrite(_))
-    }
-    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        let Change::Rewrite(text) = change else { return Err(change) };
-        *self.text = text;
-        Ok(())
-    }
-}
-
-impl Facts for Hello<'_> {
-    fn session(&self) -> &Session {
-        self.session
-    }
-    fn session_mut(&mut self) -> &mut Session {
-        self.session
-    }
-    fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::AddKeyword(_))
-    }
-    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        let Change::AddKeyword(keyword) = change else { return Err(change) };
-        self.keywords.push(keyword);
-        Ok(())
-    }
-}
-
-impl Facts for Rcpt<'_> {
-    fn session(&self) -> &Session {
-        self.session
-    }
-    fn session_mut(&mut self) -> &mut Session {
-        self.session
-    }
-    fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::Retarget(_) | Change::SetOption(..))
-    }
-    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        match change {
-            Change::Retarget(targets) => self.recipient.targets = targets,
-            Change::SetOption(name, value) => {
-                self.recipient.options.insert(name, value);
-            }
-            other => return Err(other),
-        }
-        Ok(())
-    }
-}
-
-impl Facts for ReceivedLine<'_> {
-    fn session(&self) -> &Session {
-        self.session
-    }
-    fn session_mut(&mut self) -> &mut Session {
-        self.session
-    }
-    fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::Rewrite(_))
-    }
-    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        let Change::Rewrite(field) = change else { return Err(change) };
-        *self.field = field;
-        Ok(())
-    }
-}
-
-impl Facts for Content<'_> {
-    fn session(&self) -> &Session {
-        self.session
-    }
-    fn session_mut(&mut self) -> &mut Session {
-        self.session
-    }
-    fn edit(&mut self, edits: Vec<Edit>) -> Result<(), String> {
-        self.message.edit_all(edits).map_err(|error| error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::launch::Launcher;
-
-    fn session() -> Session {
-        Session::new(String::from("id"), String::from("mx.example"), Connection::unknown(Launcher::Pipe))
-    }
-
-    #[test]
-    fn a_change_that_does_not_fit_leaves_all_others_undone() {
-        let (mut session, mut text) = (session(), String::from("as it was"));
-        let mut at = Text { session: &mut session, text: &mut text };
-        let changes = vec![
-            Change::GrantRelaying(String::from("no")),
-            Change::Rewrite(String::from("no")),
-            Change::AddKeyword(String::new()),
-        ];
-        assert!(at.apply(changes).is_err());
-        assert_eq!((session.relaying, text.as_str()), (None, "as it was"));
-    }
-
-    #[test]
-    fn relaying_beats_whitelisting_as_the_reason_for_immunity() {
-        let mut session = session();
-        assert_eq!(session.immune(), None);
-        session.sender_whitelisted = Some(String::from("sender"));
-        session.whitelisted = Some(String::from("host"));
-        assert_eq!(session.immune(), Some("host"));
-        session.relaying = Some(String::from("relay"));
-        assert_eq!(session.immune(), Some("relay"));
-        session.relaying = None;
-        session.whitelisted = None;
-        session.clear_transaction();
-        assert_eq!(session.immune(), None);
-    }
 }

@@ -5,6 +5,7 @@
 //! `on_error`, `observe`, immunity, the decision record.
 
 pub mod chain;
+pub mod changes;
 pub mod entry;
 pub mod facts;
 pub mod link;

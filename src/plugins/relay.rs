@@ -179,7 +179,8 @@ mod tests {
     use super::super::shared::fixture;
     use super::*;
     use crate::hook::Verdict;
-    use crate::hook::facts::{self, Facts, Listen};
+    use crate::hook::changes::Facts;
+    use crate::hook::facts::{self, Listen};
 
     struct Silence;
     impl Listen for Silence {

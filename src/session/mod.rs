@@ -1,10 +1,11 @@
 //! The conversation: reads a command line, takes a step (`state`), sends the reply; from the greeting to the close.
 //!
 //! In: a `Transport`, the chain, the settings. Out: replies, the decision record's lines (`report`), and how it ended. The
-//! commands are in `handlers` and `envelope`, the content in `receive`; what a refusal's reply looks like is in `replies`.
+//! commands are in `handlers` and `envelope`, the content in `receive` and `handover`; what a refusal's reply looks like is in `replies`.
 
 mod envelope;
 mod handlers;
+mod handover;
 mod input;
 mod receive;
 mod replies;

@@ -86,7 +86,8 @@ pub(in super::super) fn faults<K>(world: &World, list: &str, key: impl Fn(&str) 
 pub(in crate::plugins) mod tests {
     use super::super::fixture;
     use super::*;
-    use crate::hook::{Entry, Verdict, facts::Facts};
+    use crate::hook::changes::Facts;
+    use crate::hook::{Entry, Verdict};
     use crate::mail::{Envelope, LineEnds, Message, Recipient, Spool, SpoolPlace, Transaction};
     use crate::smtp::address::{ForwardPath, ReversePath};
 
