@@ -111,6 +111,17 @@ pub struct Setup {
     extra: &'static [&'static Entry],
 }
 
+/// What the lines came to.
+#[derive(Default)]
+pub struct Built {
+    /// The chain's links, in order.
+    pub chain: Vec<Link>,
+    /// The log's.
+    pub loggers: Vec<Link>,
+    /// Every fault of every line. With one of them, nothing may be served.
+    pub faults: Vec<ConfigError>,
+}
+
 /// A line's plugin, or why it has none.
 pub enum Found {
     /// This one.
@@ -172,21 +183,19 @@ impl Setup {
         self.plugins_dir.as_deref()
     }
 
-    /// Builds the chain, and the sinks that `config/logging` (or a logging line of the chain) names.
-    ///
-    /// # Errors
-    /// Every fault of every line.
-    pub fn build(&self, world: &World) -> Result<(Vec<Link>, Vec<Link>), Vec<ConfigError>> {
-        let (mut chain, mut loggers, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    /// Builds the chain, and the loggers that `config/logging` (or a logging line of the chain) names. What could be built is
+    /// there although other lines are at fault, so that the log can tell where it was meant to.
+    pub fn build(&self, world: &World) -> Built {
+        let mut built = Built::default();
         for line in self.lines.iter().chain(&self.logging) {
             match self.link(line, world) {
-                Ok(Some(link)) if link.hooks == HookSet::of(&[Hook::Logging]) => loggers.push(link),
-                Ok(Some(link)) => chain.push(link),
+                Ok(Some(link)) if link.hooks == HookSet::of(&[Hook::Logging]) => built.loggers.push(link),
+                Ok(Some(link)) => built.chain.push(link),
                 Ok(None) => {}
-                Err(error) => errors.extend(error.all()),
+                Err(error) => built.faults.extend(error.all()),
             }
         }
-        if errors.is_empty() { Ok((chain, loggers)) } else { Err(errors) }
+        built
     }
 
     /// Builds one line's plugin. `None`: retired.

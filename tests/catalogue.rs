@@ -103,10 +103,20 @@ fn the_readme_lists_every_plugin() {
         common::skip("there is no README.md");
         return;
     };
-    let row = |line: &str| Some(line.strip_prefix("| `")?.split_once("` |")?.0.to_owned());
-    let listed: BTreeSet<String> = readme.lines().filter_map(row).collect();
-    let have: BTreeSet<String> = setup::catalogue().map(|entry| entry.name.to_owned()).collect();
-    assert_eq!(listed, have, "rows of README.md, and the catalogue");
+    let section = readme.split("\n## Plugins\n").nth(1).expect("README.md has a section Plugins");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    if section.contains("PLUGINTABLE") {
+        common::skip("README.md has no table of plugins yet");
+        return;
+    }
+    fn row(line: &str) -> Option<(&str, &str)> {
+        line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")
+    }
+    let owned = |(name, summary): (&str, &str)| (name.to_owned(), summary.to_owned());
+    let listed: BTreeSet<(String, String)> = section.lines().filter_map(row).map(owned).collect();
+    let have: BTreeSet<(String, String)> =
+        setup::catalogue().map(|entry| (entry.name, entry.summary())).map(owned).collect();
+    assert_eq!(listed, have, "rows of README.md, and names and summaries of the catalogue");
 }
 
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.
@@ -129,7 +139,8 @@ fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     };
     let setup = setup::read(&options, &[]).map_err(texts)?;
     let world = World::real(Rc::clone(&setup.dir));
-    setup.build(&world).map(|_| ()).map_err(texts)
+    let faults = setup.build(&world).faults;
+    if faults.is_empty() { Ok(()) } else { Err(texts(faults)) }
 }
 
 /// The key of a line that holds one, commented out: `#hops_max = 100`.
@@ -182,7 +193,9 @@ fn plugins_reach_the_outside_only_through_their_world() {
                     continue;
                 }
                 let names = line.strip_prefix(" use std::net::{").and_then(|rest| rest.strip_suffix("};"));
-                if names.is_some_and(|names| names.split(", ").all(|name| HARMLESS.contains(&&*format!("std::net::{name}")))) {
+                if names.is_some_and(|names| {
+                    names.split(", ").all(|name| HARMLESS.contains(&&*format!("std::net::{name}")))
+                }) {
                     continue;
                 }
                 HARMLESS.iter().for_each(|name| line = line.replace(name, ""));

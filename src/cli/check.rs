@@ -102,9 +102,8 @@ impl Findings {
 
     /// Some files are looked at twice, as a setting and as a file; what is wrong there is told once.
     fn put(&mut self, finding: Finding) {
-        let same = |known: &Finding| {
-            (&known.file, known.line, &known.text) == (&finding.file, finding.line, &finding.text)
-        };
+        let same =
+            |known: &Finding| (&known.file, known.line, &known.text) == (&finding.file, finding.line, &finding.text);
         if !self.0.iter().any(same) {
             self.0.push(finding);
         }

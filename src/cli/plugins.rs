@@ -58,7 +58,8 @@ fn table(screen: &Screen, all: &[&Entry]) {
     for entry in all {
         let name = format!("{:name_width$}", entry.name);
         let hooks = format!("{:hooks_width$}", hooks(entry));
-        let line = format!("{}  {}  {}", screen.paint(Paint::Bold, name), screen.paint(Paint::Dim, hooks), entry.summary());
+        let line =
+            format!("{}  {}  {}", screen.paint(Paint::Bold, name), screen.paint(Paint::Dim, hooks), entry.summary());
         screen.line(line.trim_end());
     }
 }

@@ -29,7 +29,9 @@ const LEVEL_DEFAULT: Level = Level::Info;
 /// Serves, and says how it went: 0 done, 100 the configuration is wrong, 111 a passing trouble.
 pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
     log::begin(LEVEL_DEFAULT, launch::stderr_usable());
-    let Ok(transport) = Descriptors::standard() else { return TROUBLE };
+    let Ok(transport) = Descriptors::standard() else {
+        return TROUBLE;
+    };
     if let Err(error) = prepare() {
         tracing::error!("cannot start: {error}");
         return refuse(transport, "cannot start now", TROUBLE);
@@ -45,6 +47,7 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
             for fault in &faults {
                 tracing::error!("{fault}");
             }
+            log::end();
             refuse(transport, "configuration fault", WRONG)
         }
     }
@@ -83,8 +86,7 @@ struct Ready {
 impl Ready {
     fn run(self, transport: &mut dyn Transport) {
         let mut nobody = NoWitness;
-        let session =
-            Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
+        let session = Session::new(transport, &mut nobody, &self.setup.core, self.world, self.chain, self.facts);
         session.serve();
     }
 }
@@ -94,16 +96,19 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     umask(Mode::from_bits_truncate(setup.core.umask));
     drop_root(setup.core.user.as_deref()).map_err(|fault| vec![ConfigError::new(fault)])?;
     let world = World::real(Rc::clone(&setup.dir));
-    let (links, loggers) = setup.build(&world)?;
+    let built = setup.build(&world);
     let level = setup.core.loglevel.map_or(LEVEL_DEFAULT, Level::from_number);
-    log::attach(level, setup::sinks(loggers));
+    log::attach(level, setup::sinks(built.loggers));
+    if !built.faults.is_empty() {
+        return Err(built.faults);
+    }
     let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
     log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {
         tracing::debug!("{note}");
     }
-    let mut chain = Chain::new(links, world.clone());
+    let mut chain = Chain::new(built.chain, world.clone());
     setup.ask_plugins(&mut chain)?;
     let facts = facts::Session::new(id, setup.core.me.clone(), connection);
     Ok(Ready { setup, world, chain, facts })

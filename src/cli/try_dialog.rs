@@ -16,7 +16,7 @@ use super::conversation::{Conversation, Opening};
 use super::print::{Screen, trouble};
 use super::serve::{become_user, session_id};
 use super::{TROUBLE, WRONG};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, LogFormat};
 use crate::hook::{Chain, Entry, facts};
 use crate::launch::{self, Connection, Launcher};
 use crate::log::{self, Level, Line, Sink};
@@ -112,15 +112,19 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// As serving begins: the same user, the same mode bits, the same chain, so that what is queued is as in service.
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
-    let setup = setup::read(options, extra)?;
+    let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     if let Some(user) = setup.core.user.as_deref().filter(|_| Uid::effective().is_root()) {
         become_user(user).map_err(|fault| vec![ConfigError::new(fault)])?;
     }
     let world = World::real(Rc::clone(&setup.dir));
     // The loggers are built to be judged, and not used.
-    let (links, _loggers) = setup.build(&world)?;
-    let chain = Chain::new(links, world.clone());
+    let built = setup.build(&world);
+    if !built.faults.is_empty() {
+        return Err(built.faults);
+    }
+    let mut chain = Chain::new(built.chain, world.clone());
+    setup.ask_plugins(&mut chain)?;
     Ok((setup, world, chain))
 }
 
@@ -129,7 +133,7 @@ fn play(arguments: &Arguments, dialog: &[u8], setup: &Setup, world: World, chain
     connection.remote_ip = arguments.remote_ip.map(|ip| ip.to_canonical());
     connection.remote_host.clone_from(&arguments.remote_host);
     let id = session_id(&*world.random, world.clock.now());
-    log::session(&id, setup.core.log_format);
+    log::session(&id, LogFormat::Human);
     let mut script = Script::new(dialog);
     let opening = Opening {
         event: "session",

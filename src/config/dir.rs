@@ -770,6 +770,30 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_survey_goes_on_after_a_fault() {
+        let scratch = Scratch::new(&[
+            ("list", "one\n$include gone\ntwo\n$include other\n$include list\nthree\n"),
+            ("other", "four\n$include gone\n"),
+        ]);
+        let survey = scratch.open().survey("list");
+        let texts: Vec<&str> = survey.entries.iter().map(|entry| entry.text.as_str()).collect();
+        assert_eq!(texts, ["one", "two", "four", "three"]);
+        let faults: Vec<String> = survey.faults.iter().map(|fault| scratch.cut(fault)).collect();
+        assert_eq!(
+            faults,
+            [
+                "DIR/list line 2: $include \"gone\": there is no such file",
+                "DIR/other line 2: $include \"gone\": there is no such file",
+                "DIR/list line 5: $include goes in a circle: DIR/list -> DIR/list",
+            ]
+        );
+        assert_eq!(survey.files.len(), 2);
+        assert!(scratch.open().list("list").is_err());
+        let none = scratch.open().survey("none");
+        assert!(none.entries.is_empty() && none.files.is_empty() && none.faults.is_empty());
+    }
+
     proptest! {
         #[test]
         fn any_octets_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -129,7 +129,8 @@ impl Log {
                 Err(error) => {
                     missed = true;
                     if let Some(news) = sink.news(error) {
-                        self.fallback.write(&Line::text(Level::Error, &safe(&news, LINE_OCTETS_MAX - SINK_OCTETS)));
+                        let text = compose(line.json, line.session, Level::Error, &news);
+                        self.fallback.write(&Line { level: Level::Error, text: &text, entry: None, ..*line });
                     }
                 }
             }
@@ -223,7 +224,7 @@ fn write(line: &Line<'_>) {
     });
 }
 
-/// Writes an event's text: the session's id before it, or all in a JSON object.
+/// Writes an event's text.
 fn write_event(level: Level, text: &str) {
     if MUTE.try_with(Cell::get).unwrap_or(true) {
         return;
@@ -231,14 +232,19 @@ fn write_event(level: Level, text: &str) {
     let _ = SESSION.try_with(|session| {
         let Ok(session) = session.try_borrow() else { return };
         let (json, session) = (session.json, session.id.as_str());
-        let octets_max = LINE_OCTETS_MAX - SINK_OCTETS;
-        let text = match (json, session) {
-            (true, _) => Entry::new("log", session).with("level", level.name()).with("text", text).json(),
-            (false, "") => safe(text, octets_max),
-            (false, id) => safe(&format!("[{id}] {text}"), octets_max),
-        };
+        let text = compose(json, session, level, text);
         write(&Line { level, text: &text, json, session, entry: None });
     });
+}
+
+/// The whole text of a line that is not the record's, made safe.
+pub fn compose(json: bool, session: &str, level: Level, text: &str) -> String {
+    let octets_max = LINE_OCTETS_MAX - SINK_OCTETS;
+    match (json, session) {
+        (true, _) => Entry::new("log", session).with("level", level.name()).with("text", text).json(),
+        (false, "") => safe(text, octets_max),
+        (false, id) => safe(&format!("[{id}] {text}"), octets_max),
+    }
 }
 
 /// Takes tracing's events.

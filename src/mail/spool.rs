@@ -83,6 +83,19 @@ impl Spool {
         self.file.is_some()
     }
 
+    /// The first `octets` of them, or all if there are fewer: for a header, which has its limit.
+    pub fn head(&self, octets: u64) -> io::Result<Vec<u8>> {
+        let mut head = vec![0; usize::try_from(octets.min(self.len())).unwrap_or(usize::MAX)];
+        let mut filled = 0;
+        while filled < head.len() {
+            match self.read_at(filled as u64, &mut head[filled..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        Ok(head)
+    }
+
     /// Reads octets from `offset` on. Fewer than asked may come; none means that `offset` is at or after the end.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.check()?;

@@ -200,11 +200,16 @@ impl Session<'_> {
         if !self.chain.wants(Hook::DataHeadersEnd) {
             return;
         }
-        let mut header = vec![0; usize::try_from(octets).unwrap_or(0)];
-        if receiving.spool.read_at(0, &mut header).is_err() {
-            return;
-        }
-        let header = Header::new(header);
+        // Whole line ends may have made it longer, by an octet a line.
+        let octets = if receiving.normaliser.is_some() { octets.saturating_mul(2) } else { octets };
+        let header = match receiving.spool.head(octets) {
+            Ok(header) => Header::received(&header),
+            Err(error) => {
+                tracing::error!("spool: error, {error}");
+                receiving.refusal = Some(replies::spool_trouble(false, &self.facts.id));
+                return;
+            }
+        };
         let mut at = facts::Header { session: &mut self.facts, envelope: &receiving.envelope, header: &header };
         if let Outcome::Denied(refused) = self.chain.data_headers_end(&mut at) {
             let about = receiving.envelope.reverse_path().to_string();

@@ -107,9 +107,7 @@ fn located<'a>(fault: &'a str, dir: &str) -> Option<(&'a str, usize, &'a str)> {
 
 fn duplicates(lines: &[ChainLine], findings: &mut Findings) {
     for (index, line) in lines.iter().enumerate() {
-        let same = |earlier: &&ChainLine| {
-            same_name(&earlier.name, &line.name) && earlier.instance == line.instance
-        };
+        let same = |earlier: &&ChainLine| same_name(&earlier.name, &line.name) && earlier.instance == line.instance;
         if let Some(earlier) = lines[..index].iter().find(same) {
             let text = format!(
                 "stands on line {} already, so it is asked twice; a further instance is written {}:1",
@@ -129,7 +127,8 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
         }
         if let Some(first) = queue {
             if entry.kind == Kind::Queue {
-                let text = format!("asked only if {} on line {} has no opinion of a message", first.label(), first.line);
+                let text =
+                    format!("asked only if {} on line {} has no opinion of a message", first.label(), first.line);
                 findings.line(Grade::Warning, line, text);
             } else if entry.hooks.iter().any(|hook| CONTENT.contains(hook)) {
                 let text = format!(
@@ -142,7 +141,8 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
         }
         // rcpt_ok ends the asking about every recipient, with yes or no.
         if let Some(decider) = rcpt_ok.filter(|_| entry.hooks.contains(&Hook::Rcpt)) {
-            let text = format!("never asked about a recipient: rcpt_ok on line {} decides; list it before", decider.line);
+            let text =
+                format!("never asked about a recipient: rcpt_ok on line {} decides; list it before", decider.line);
             findings.line(Grade::Warning, line, text);
         }
         if entry.kind == Kind::Queue {

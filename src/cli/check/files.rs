@@ -95,7 +95,8 @@ fn unknown(setup: &Setup, name: &str, read: &BTreeSet<PathBuf>, findings: &mut F
 /// What every user of the machine may read or write.
 fn modes(dir: &Path, names: &[String], findings: &mut Findings) {
     let mut secrets: Vec<PathBuf> = SECRETS.iter().map(|name| dir.join(name)).collect();
-    secrets.extend(below(&dir.join("ssl"), DEPTH_MAX).into_iter().filter(|path| path.extension() == Some("key".as_ref())));
+    secrets
+        .extend(below(&dir.join("ssl"), DEPTH_MAX).into_iter().filter(|path| path.extension() == Some("key".as_ref())));
     secrets.extend(below(&dir.join("dkim"), DEPTH_MAX).into_iter().filter(|path| path.ends_with("private")));
     for path in &secrets {
         if let Some(mode) = mode(path).filter(|mode| mode & 0o004 != 0) {
@@ -164,7 +165,9 @@ fn settings(setup: &Setup, plugins_dir: &Path, findings: &mut Findings) {
 
 /// The files below a directory, sorted; none if there is no such directory.
 fn below(dir: &Path, depth: usize) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));

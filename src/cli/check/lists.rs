@@ -11,7 +11,18 @@ use super::{Findings, Grade};
 /// Top-level names that nobody can register, so that all below them may be one's own (RFC 2606, RFC 6762, RFC 9476, ICANN's
 /// `internal`, and those that are used so in fact).
 const PRIVATE: [&str; 12] = [
-    "alt", "arpa", "corp", "example", "home", "internal", "intranet", "invalid", "lan", "local", "localdomain", "test",
+    "alt",
+    "arpa",
+    "corp",
+    "example",
+    "home",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localdomain",
+    "test",
 ];
 
 /// Networks with a shorter prefix hold more than any organisation has.
@@ -19,8 +30,7 @@ const PREFIX_MIN: (u8, u8) = (8, 16);
 
 /// Checks both lists; of a line that its plugin cannot understand that is told already.
 pub(super) fn check(setup: &Setup, findings: &mut Findings) {
-    let lists: [(&str, fn(&Entry, &mut Findings)); 2] = [("rcpthosts", host), ("relayclients", network)];
-    for (name, judge) in lists {
+    for (name, judge) in [("rcpthosts", host as Judge), ("relayclients", network)] {
         for entry in setup.dir.survey(name).entries {
             if !findings.tells(&entry.file, entry.line) {
                 judge(&entry, findings);
@@ -28,6 +38,8 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
         }
     }
 }
+
+type Judge = fn(&Entry, &mut Findings);
 
 /// A line of rcpthosts: a domain, or `.suffix`.
 fn host(entry: &Entry, findings: &mut Findings) {
@@ -37,7 +49,10 @@ fn host(entry: &Entry, findings: &mut Findings) {
     };
     let mut find = |grade, text: String| findings.file(grade, &entry.file, entry.line, text);
     if name.is_empty() || name == "*" {
-        return find(Grade::Error, format!("{:?} means every domain there is: an open relay, if anything took it so", entry.text));
+        return find(
+            Grade::Error,
+            format!("{:?} means every domain there is: an open relay, if anything took it so", entry.text),
+        );
     }
     let Ok(domain) = Domain::parse(name) else {
         return find(Grade::Warning, format!("{:?} is no domain: no recipient is in it", entry.text));
@@ -50,8 +65,12 @@ fn host(entry: &Entry, findings: &mut Findings) {
 
 /// A line of relayclients: an address, the beginning of one, or a network.
 fn network(entry: &Entry, findings: &mut Findings) {
-    let Some((address, bits)) = entry.text.split_once('/') else { return };
-    let (Ok(address), Ok(bits)) = (address.trim().parse::<IpAddr>(), bits.trim().parse::<u8>()) else { return };
+    let Some((address, bits)) = entry.text.split_once('/') else {
+        return;
+    };
+    let (Ok(address), Ok(bits)) = (address.trim().parse::<IpAddr>(), bits.trim().parse::<u8>()) else {
+        return;
+    };
     let least = if address.is_ipv4() { PREFIX_MIN.0 } else { PREFIX_MIN.1 };
     let mut find = |grade, text: String| findings.file(grade, &entry.file, entry.line, text);
     if bits == 0 {
@@ -67,7 +86,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    fn graded(check: fn(&Entry, &mut Findings), text: &str) -> Option<Grade> {
+    fn graded(check: Judge, text: &str) -> Option<Grade> {
         let file: Rc<Path> = Path::new("list").into();
         let mut findings = Findings::default();
         check(&Entry { text: text.to_owned(), file, line: 1 }, &mut findings);

@@ -38,7 +38,9 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
     let mut told: Vec<String> = Vec::new();
     for client in CLIENTS {
         for recipient in RECIPIENTS {
-            let Some(decision) = accepts(setup, client, recipient) else { continue };
+            let Some(decision) = accepts(setup, client, recipient) else {
+                continue;
+            };
             if told.contains(&decision.origin.to_string()) {
                 continue;
             }
@@ -63,7 +65,9 @@ fn accepts(setup: &Setup, client: Option<IpAddr>, recipient: &str) -> Option<Dec
     let mut session = Session::new("check".to_owned(), setup.core.me.clone(), connection);
     let mut line = Silence;
     let mut at = Connect { session: &mut session, line: &mut line };
-    if matches!(chain.pre_connection(&mut at), Outcome::Denied(_)) || matches!(chain.connect(&mut at), Outcome::Denied(_)) {
+    if matches!(chain.pre_connection(&mut at), Outcome::Denied(_))
+        || matches!(chain.connect(&mut at), Outcome::Denied(_))
+    {
         return None;
     }
     let reverse_path = ReversePath::parse(SENDER).ok()?;

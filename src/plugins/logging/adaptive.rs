@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Settings};
 use crate::hook::{Entry, Plugin, Trouble};
-use crate::log::{Fallback, Level, Line};
+use crate::log::{Fallback, Level, Line, compose};
 use crate::record::LINE_OCTETS_MAX;
 use crate::smtp::escape::{is_unsafe, safe};
 use crate::world::World;
@@ -154,8 +154,10 @@ impl Kept {
         let lines = std::mem::take(&mut self.lines);
         self.octets = 0;
         let mut due = Due::new();
+        let json = lines.back().is_some_and(|(_, json, _)| *json);
         if std::mem::take(&mut self.dropped) > 0 && lines.iter().any(|(at, ..)| *at <= level) {
-            due.push((Level::Warning, self.shown("logging/adaptive: older lines were not kept", false, accepted)));
+            let text = compose(json, "", Level::Warning, "logging/adaptive: older lines were not kept");
+            due.push((Level::Warning, self.shown(&text, json, accepted)));
         }
         let wanted = lines.into_iter().filter(|(at, ..)| *at <= level);
         due.extend(wanted.map(|(at, json, text)| (at, self.shown(&text, json, accepted))));
