@@ -133,8 +133,9 @@ impl Server {
         let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let world = World::fake(Rc::clone(&self.setup.dir));
         let queued = Rc::new(RefCell::new(Vec::new()));
-        let (mut links, _) = self.setup.build(&world).unwrap_or_else(|errors| panic!("{errors:?}"));
-        links.push(Link {
+        let mut built = self.setup.build(&world);
+        assert!(built.faults.is_empty(), "{:?}", built.faults);
+        built.chain.push(Link {
             name: "memory".into(),
             origin: "here".into(),
             hooks: HookSet::of(&[Hook::Queue]),
@@ -145,7 +146,7 @@ impl Server {
         });
         let mut line = Pieces { pieces: pieces.iter().copied().filter(|piece| !piece.is_empty()).collect(), said: Vec::new() };
         let facts = Facts::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
-        let chain = Chain::new(links, world.clone());
+        let chain = Chain::new(built.chain, world.clone());
         Session::new(&mut line, &mut NoWitness, &self.setup.core, world, chain, facts).serve();
         Outcome { said: String::from_utf8(line.said).unwrap(), queued: queued.take() }
     }
