@@ -28,6 +28,13 @@ fn room() -> Room {
     room
 }
 
+/// The same, with a plugin that notes the end of the connection in the log.
+fn watched_room() -> Room {
+    let room = room().running(common::example("faulty"));
+    room.config("plugins", "faulty at disconnect how note\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    room
+}
+
 fn messages(room: &Room) -> usize {
     store::maildir(&room.path("mail")).len()
 }
@@ -38,9 +45,9 @@ fn ended_well(room: &Room, served: &mut Served, what: &str) -> String {
     assert_eq!(room.left_behind(), Vec::<PathBuf>::new(), "{what}");
     let log = fs::read_to_string(room.path("log/stderr")).unwrap();
     assert!(!log.contains("panicked at"), "{what}: {log}");
-    // Written after the disconnect hooks.
-    let told = log.lines().filter(|line| line.contains("] connection ")).count();
-    assert_eq!(told, 1, "{what}: {log}");
+    for told in ["] connection ", "] faulty: told of disconnect"] {
+        assert_eq!(log.lines().filter(|line| line.contains(told)).count(), 1, "{what}: {log}");
+    }
     log
 }
 
@@ -93,7 +100,7 @@ const BEFORE_WAITING: &[(&str, &[u16])] = &[
 #[test]
 fn replies_leave_before_the_client_is_waited_for() {
     for (sent, codes) in BEFORE_WAITING {
-        let room = room();
+        let room = watched_room();
         let (mut client, mut served) = Client::serve(&room, Log::File);
         client.expect(220);
         client.send(sent.as_bytes());
@@ -154,7 +161,7 @@ const TIMES: &[(&[(&str, &str)], &str, Pace)] = &[
 fn whoever_takes_too_long_is_told_so() {
     workers::each(TIMES, |(settings, first, pace)| {
         let what = format!("{settings:?} {first:?} {pace:?}");
-        let room = room();
+        let room = watched_room();
         for (name, value) in *settings {
             room.config(name, value);
         }
@@ -196,7 +203,7 @@ fn a_signal_ends_it_with_a_word() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         workers::each(SIGNALLED, |(first, spooled)| {
             let what = format!("{signal} after {first:?}");
-            let room = room();
+            let room = watched_room();
             let (mut client, mut served) = Client::serve(&room, Log::File);
             client.expect(220);
             if first.starts_with("DATA") || first.starts_with("BDAT") {
@@ -242,7 +249,7 @@ fn a_client_that_is_gone_leaves_nothing() {
     for reset in [true, false] {
         workers::each(GONE, |(first, spooled)| {
             let what = format!("gone after {first:?}, reset {reset}");
-            let room = room();
+            let room = watched_room();
             let (mut client, mut served) = Client::serve(&room, Log::File);
             client.expect(220);
             if first.starts_with("DATA") || first.starts_with("BDAT") {
@@ -270,7 +277,7 @@ fn a_client_that_is_gone_leaves_nothing() {
 #[test]
 fn a_client_that_is_gone_after_the_final_dot() {
     for reset in [true, false] {
-        let room = room();
+        let room = watched_room();
         let (mut client, mut served) = Client::serve(&room, Log::File);
         client.open("a@client.example", &["x@here.example"]);
         client.command("DATA", 354);
@@ -290,7 +297,7 @@ fn a_client_that_is_gone_after_the_final_dot() {
 /// Input that has ended is no lost client: each command gets its reply.
 #[test]
 fn a_client_that_only_listens_is_answered_to_the_end() {
-    let room = room();
+    let room = watched_room();
     let (mut client, mut served) = Client::serve(&room, Log::File);
     client.send(format!("{TO_RCPT}DATA\r\n{CONTENT}.\r\nNOOP\r\n").as_bytes());
     client.finish();

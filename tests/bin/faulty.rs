@@ -5,7 +5,8 @@
 //! ```
 //! `at`: the hook. `how`: panic; error; slow (waits inside a call of the world); stuck (waits outside of any); half (asks for a
 //! change that the hook takes, then for one that it does not); nonsense (a verdict that is not for the hook); deny; hang_up (as
-//! deny, and disconnects). Hooks whose answer would be ignored can only panic, wait and be stuck.
+//! deny, and disconnects); note (a line in the log, no failure). Hooks whose answer would be ignored can only panic, wait, be
+//! stuck and note.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -60,6 +61,10 @@ impl Faulty {
             // At queue this would be the truth, and at quit an answer is.
             "nonsense" if hook == Hook::Queue => Ok(Ruling::answer("queued")),
             "nonsense" => Ok(Ruling::queued(Receipt { id: None, text: String::from("not mine to say") })),
+            "note" => {
+                tracing::warn!("faulty: told of {}", hook.name());
+                Ok(Ruling::decline())
+            }
             "deny" => Ok(Ruling::deny(Denial::permanent(""))),
             "hang_up" => Ok(Ruling::deny(Denial::permanent("").disconnect())),
             other => Err(Trouble::new(format!("how {other}?"))),
