@@ -42,8 +42,8 @@ const RICH: &[u8] = b"EHLO client.example\r\n\
 
 /// Codes of the replies to it.
 const RICH_CODES: &[u16] = &[
-    220, 250, 250, 250, 550, 250, 354, 250, 250, 500, 500, 503, 250, 250, 250, 250, 250, 250, 250, 250, 503, 250, 250, 250, 354,
-    550, 250, 250, 354, 250, 221,
+    220, 250, 250, 250, 550, 250, 354, 250, 250, 500, 500, 503, 250, 250, 250, 250, 250, 250, 250, 250, 503, 250, 250,
+    250, 354, 550, 250, 250, 354, 250, 221,
 ];
 
 /// What of it is queued, without the trace field.
@@ -100,8 +100,11 @@ impl Outcome {
             .iter()
             .map(|queued| {
                 let mut lines = queued.message.split_inclusive(|&octet| octet == b'\n');
-                let trace: usize =
-                    lines.by_ref().take_while(|line| line.starts_with(b"Received:") || line.starts_with(b"\t")).map(<[u8]>::len).sum();
+                let trace: usize = lines
+                    .by_ref()
+                    .take_while(|line| line.starts_with(b"Received:") || line.starts_with(b"\t"))
+                    .map(<[u8]>::len)
+                    .sum();
                 &queued.message[trace..]
             })
             .collect()
@@ -144,7 +147,8 @@ impl Server {
             plugin: queue::line(Memory(Rc::clone(&queued))),
             broken: false,
         });
-        let mut line = Pieces { pieces: pieces.iter().copied().filter(|piece| !piece.is_empty()).collect(), said: Vec::new() };
+        let mut line =
+            Pieces { pieces: pieces.iter().copied().filter(|piece| !piece.is_empty()).collect(), said: Vec::new() };
         let facts = Facts::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
         let chain = Chain::new(built.chain, world.clone());
         Session::new(&mut line, &mut NoWitness, &self.setup.core, world, chain, facts).serve();
