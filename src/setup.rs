@@ -261,7 +261,7 @@ impl Setup {
     /// A file's path as the record shows it: from the configuration directory's name on.
     fn shown(&self, file: &Path) -> String {
         let inside = self.dir.path().parent().and_then(|above| file.strip_prefix(above).ok());
-        inside.unwrap_or(file).display().to_string()
+        inside.unwrap_or(file).to_string_lossy().into_owned()
     }
 }
 

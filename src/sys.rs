@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod arena;
+mod names;
 mod signals;
 pub mod wait;
 pub mod watchdog;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use libc::*;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+pub use names::names;
 pub use signals::{catch_signals, terminated};
 
 /// For this room's handlers and the defaults only.

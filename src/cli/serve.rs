@@ -102,7 +102,10 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     if !built.faults.is_empty() {
         return Err(built.faults);
     }
-    let connection = Connection::from_environment(&|name| std::env::var_os(name), &launch::Standard);
+    // Some thirty names are asked for; getenv() would go through all there are for each.
+    let variables: Vec<_> = std::env::vars_os().collect();
+    let variable = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let connection = Connection::from_environment(&variable, &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
     log::session(&id, setup.core.log_format);
     for note in connection.notes.iter().chain(&setup.core.notes) {

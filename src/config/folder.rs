@@ -1,9 +1,10 @@
 //! The names in one directory, read once, so that a file that is not there costs no system call.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::sys;
 
 /// A directory and the names in it at the moment it was opened.
 #[derive(Debug)]
@@ -17,12 +18,10 @@ pub(super) struct Folder {
 impl Folder {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut folder = Self::empty(path);
-        folder.names.reserve(64);
-        for entry in fs::read_dir(path)? {
-            let name = entry?.file_name();
+        folder.names = sys::names(path)?;
+        for name in &folder.names {
             let (word, bit) = place(name.as_encoded_bytes());
             folder.hashes[word] |= bit;
-            folder.names.push(name);
         }
         Ok(folder)
     }

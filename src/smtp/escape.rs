@@ -7,6 +7,9 @@
 /// where that fits).
 pub fn safe(text: &str, octets_max: usize) -> String {
     const CUT: &str = "...";
+    if text.len() <= octets_max && is_plain(text) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(octets_max));
     let mut cut_at = 0;
     for character in text.chars() {
@@ -24,6 +27,11 @@ pub fn safe(text: &str, octets_max: usize) -> String {
         }
     }
     out
+}
+
+/// Whether there are only printable ASCII characters in a text, as in most of what we say: then it is safe as it stands.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|octet| matches!(octet, b' '..=b'~'))
 }
 
 /// Whether a character must not be shown as it is: C0 and C1 controls, DEL, the line and paragraph separators,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::escape::is_unsafe;
+use super::escape::{is_plain, is_unsafe};
 
 /// Octets of a reply line with its CRLF (RFC 5321 §4.5.3.1.5). Longer text goes on in a further line.
 pub const REPLY_LINE_OCTETS_MAX: usize = 512;
@@ -76,6 +76,9 @@ impl Reply {
 /// One line of text as the client may see it.
 fn plain(text: &str, utf8: bool) -> String {
     let text = text.strip_suffix('\r').unwrap_or(text);
+    if is_plain(text) {
+        return text.to_owned();
+    }
     let see = |character: char| match character {
         '\t' => ' ',
         _ if is_unsafe(character) || !(utf8 || character.is_ascii()) => '?',
