@@ -76,6 +76,12 @@ impl Decision {
         }
     }
 
+    /// Whether another says the same, however long it took.
+    pub fn same(&self, other: &Self) -> bool {
+        let key = |it: &Self| (it.hook, Rc::clone(&it.origin), it.verdict, it.withheld);
+        key(self) == key(other) && self.text == other.text && self.evidence == other.evidence
+    }
+
     /// Whether it is worth a place in the message's line.
     pub fn speaks(&self) -> bool {
         self.verdict != "decline" || !self.evidence.is_empty()

@@ -15,11 +15,12 @@ use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 use super::{TROUBLE, Task, WRONG};
 use crate::config::ConfigError;
 use crate::hook::{Chain, Entry, facts};
-use crate::launch::{self, Connection, Ends, Peer};
+use crate::launch::{self, Connection, Ends, Launcher, Peer};
 use crate::log::{self, Level};
 use crate::session::{NoWitness, Session};
 use crate::setup::{self, Options, Setup};
 use crate::smtp::reply::{Enhanced, Reply};
+use crate::sys::watchdog;
 use crate::transport::{Descriptors, Transport};
 use crate::world::{Random, World};
 
@@ -108,7 +109,15 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<Ready, V
     let connection = Connection::from_environment(&variable, &launch::Standard);
     let id = session_id(&*world.random, world.clock.now());
     log::session(&id, setup.core.log_format);
-    for note in connection.notes.iter().chain(&setup.core.notes) {
+    watchdog::session(&id);
+    for note in &connection.notes {
+        // A pipe is no fault; a launcher's variable that cannot be understood is.
+        match connection.launcher {
+            Launcher::Pipe => tracing::debug!("{note}"),
+            _ => tracing::warn!("{note}"),
+        }
+    }
+    for note in &setup.core.notes {
         tracing::debug!("{note}");
     }
     let mut chain = Chain::new(built.chain, world.clone());

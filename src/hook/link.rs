@@ -13,6 +13,9 @@ use crate::world::World;
 /// How far a plugin may overrun its budget outside the world's calls before the process ends (DESIGN §4).
 const OVERRUN: Duration = Duration::from_secs(5);
 
+/// A call that stops at its deadline comes back this much later, and that is in time.
+const TOLERATED_LATE: Duration = Duration::from_millis(200);
+
 /// What a plugin's error or panic leads to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,10 +93,15 @@ impl Link {
         let before = world.deadline.replace(Some(deadline));
         let plugin = &mut *self.plugin;
         let answer = {
+            watchdog::name(&self.name);
             let _guard = watchdog::guard(deadline + OVERRUN);
             catch_unwind(AssertUnwindSafe(|| question(plugin)))
         };
         world.deadline.replace(before);
+        let late = world.clock.instant().saturating_duration_since(deadline);
+        if late > TOLERATED_LATE {
+            tracing::warn!("{}: over its time by {} ms", self.name, late.as_millis());
+        }
         answer.unwrap_or_else(|payload| {
             self.broken = true;
             Err(Trouble::new(format!("panic: {}", panic_text(&*payload))))

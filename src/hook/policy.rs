@@ -5,6 +5,9 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::ruling::{Change, Denial, Ruling, Severity, Then};
 
+/// How the evidence begins where a plugin found a refusal justified, and was told not to refuse.
+pub const TOLERATED: &str = "tolerated: ";
+
 /// `reject 1` refuses, `reject 0` only notes, `reject naughty` remembers the client for the naughty plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reject {
@@ -82,7 +85,7 @@ impl Reject {
     pub fn rule(self, denial: Denial) -> Ruling {
         match self {
             Self::Refuse => Ruling::deny(denial),
-            Self::Tolerate => Ruling::decline().because(format!("tolerated: {}", denial.text)),
+            Self::Tolerate => Ruling::decline().because(format!("{TOLERATED}{}", denial.text)),
             Self::Naughty => {
                 let note = format!("naughty: {}", denial.text);
                 Ruling::decline().change(Change::MarkNaughty(denial.text)).because(note)

@@ -203,6 +203,11 @@ pub fn mute() {
     MUTE.with(|mute| mute.set(true));
 }
 
+/// Whether anybody takes events of this level, for a caller whose text costs something to make.
+pub fn wants(level: Level) -> bool {
+    level <= WIDEST.get() && !MUTE.get()
+}
+
 /// Writes an entry of the decision record, whatever the level is.
 pub fn record(entry: &Entry) {
     if MUTE.with(Cell::get) {

@@ -99,7 +99,6 @@ impl Session<'_> {
             }
             Outcome::Undecided => {
                 open.refused += 1;
-                self.facts.refusals += 1;
                 let reply = replies::nobody_vouched(&about, &self.facts.id);
                 self.report_limit("rcpt", &about, &reply);
                 return go(reply, State::Mail(open));

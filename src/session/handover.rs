@@ -82,7 +82,6 @@ impl Session<'_> {
     /// Refused by a limit or for its content.
     pub(super) fn conclude_refused(&mut self, receiving: &Receiving, reply: Reply) -> Step {
         if !receiving.reported {
-            self.facts.refusals += 1;
             self.report_limit("data", &receiving.envelope.reverse_path().to_string(), &reply);
         }
         self.reset_transaction();

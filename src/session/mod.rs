@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Core, Entry as ListEntry};
 use crate::hook::facts::{self, End, Listen};
 use crate::hook::{Chain, Outcome, Then};
+use crate::log::{self, Level};
 use crate::record::Decision;
 use crate::smtp::command::Command;
 use crate::smtp::line::{LineSplitter, Split};
@@ -94,7 +95,7 @@ pub struct Session<'a> {
     out: Vec<u8>,
     /// Decisions of the step in hand, and those of the transaction that its message's line will tell.
     decisions: Vec<Decision>,
-    told: Vec<Decision>,
+    told: Vec<(Decision, u32)>,
     size_max: Option<u64>,
     /// rcpthosts, read when somebody first writes to a postmaster.
     own_domains: OnceCell<Vec<ListEntry>>,
@@ -172,6 +173,7 @@ impl<'a> Session<'a> {
                 Some(octets) => (String::from_utf8_lossy(octets).into_owned(), Command::parse(octets)),
                 None => (String::from("(a line too long)"), Err(replies::line_too_long())),
             };
+            let refusals = self.facts.refusals;
             let step = match command {
                 Ok(command) => self.step(state, command),
                 // Nobody knows how many octets follow it, and they must not be taken for commands.
@@ -181,6 +183,10 @@ impl<'a> Session<'a> {
             match step {
                 Step::Go(reply, next) => {
                     self.errors += u32::from(reply.code >= 500);
+                    // Whatever is refused leaves a line: a plugin's and a limit's did already.
+                    if reply.code >= 400 && self.facts.refusals == refusals {
+                        self.report_error(&said, &reply);
+                    }
                     self.say(&said, &reply);
                     state = next;
                 }
@@ -229,6 +235,10 @@ impl<'a> Session<'a> {
 
     /// Puts a reply behind the others that wait, and shows the step to the witness.
     fn say(&mut self, said: &str, reply: &Reply) {
+        if log::wants(Level::Debug) {
+            tracing::debug!("C: {said}");
+            reply.lines.iter().for_each(|line| tracing::debug!("S: {} {line}", reply.code));
+        }
         reply.write_to(&mut self.out, false);
         self.collect_decisions();
         self.witness.step(said, reply, &self.decisions);

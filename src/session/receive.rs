@@ -78,7 +78,10 @@ impl Session<'_> {
         }
         match self.receive_dotted(&mut receiving) {
             Ok(()) => self.conclude(receiving),
-            Err(stop) => stop.into(),
+            Err(stop) => {
+                self.report_unfinished(&receiving.envelope, receiving.survey.so_far().octets);
+                stop.into()
+            }
         }
     }
 

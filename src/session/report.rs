@@ -1,16 +1,17 @@
 //! The session's lines of the decision record: one per refusal, one per message before its 250, one per connection.
 
 use super::{Ended, Session};
+use crate::hook::policy::TOLERATED;
 use crate::hook::{Receipt, Refused};
 use crate::log;
 use crate::mail::{Envelope, Message};
-use crate::record::Entry;
+use crate::record::{Decision, Entry};
 use crate::smtp::reply::Reply;
 
 /// Decisions kept for the message's line; more are not told there.
 const TOLD_MAX: usize = 64;
-/// Recipients named in the message's line.
-const RECIPIENTS_TOLD_MAX: usize = 10;
+/// Octets of recipients named in the message's line; of the others the number is told.
+const RECIPIENTS_OCTETS_MAX: usize = 1200;
 
 impl Session<'_> {
     /// Takes the chain's decisions: all of them for the witness of this step, and those that the message's line will tell.
@@ -19,11 +20,34 @@ impl Session<'_> {
             if decision.withheld {
                 log::record(&self.entry("withheld").with("decision", decision.to_string()));
             }
-            if decision.speaks() && self.told.len() < TOLD_MAX {
-                self.told.push(decision.clone());
+            if decision.evidence.iter().any(|evidence| evidence.starts_with(TOLERATED)) {
+                log::record(&self.entry("tolerated").with("decision", decision.to_string()));
+            }
+            if decision.speaks() {
+                self.note(&decision);
             }
             self.decisions.push(decision);
         }
+    }
+
+    /// Keeps a decision for the message's line. One that was taken before, of another recipient, is counted.
+    fn note(&mut self, decision: &Decision) {
+        if let Some((_, times)) = self.told.iter_mut().find(|(told, _)| told.same(decision)) {
+            *times += 1;
+        } else if self.told.len() < TOLD_MAX {
+            self.told.push((decision.clone(), 1));
+        }
+    }
+
+    /// The core refused a command for its syntax, its order or a limit.
+    pub(super) fn report_error(&mut self, said: &str, reply: &Reply) {
+        log::record(&self.entry("error").with("said", said).with("reply", summary(reply)));
+    }
+
+    /// Content that began to come did not come to its end.
+    pub(super) fn report_unfinished(&self, envelope: &Envelope, octets: u64) {
+        let entry = self.entry("unfinished").with("from", envelope.reverse_path().to_string());
+        log::record(&entry.with("to", recipients(envelope)).with("octets", octets.to_string()));
     }
 
     /// A plugin refused.
@@ -43,7 +67,8 @@ impl Session<'_> {
     }
 
     /// The core refused.
-    pub(super) fn report_limit(&self, hook: &str, about: &str, reply: &Reply) {
+    pub(super) fn report_limit(&mut self, hook: &str, about: &str, reply: &Reply) {
+        self.facts.refusals += 1;
         let entry = self.entry("refused").with("hook", hook).with("about", about).with("reply", summary(reply));
         log::record(&entry);
     }
@@ -58,20 +83,15 @@ impl Session<'_> {
         reply: &Reply,
     ) {
         self.collect_decisions();
-        let recipients: Vec<_> = envelope
-            .recipients()
-            .iter()
-            .take(RECIPIENTS_TOLD_MAX)
-            .map(|recipient| recipient.asked.to_string())
-            .collect();
-        let told: Vec<_> = self.told.iter().map(ToString::to_string).collect();
+        let times = |times: &u32| if *times > 1 { format!(" x{times}") } else { String::new() };
+        let told: Vec<_> = self.told.iter().map(|(decision, count)| format!("{decision}{}", times(count))).collect();
         let message_id = message.header().ok().and_then(|header| header.text("Message-ID"));
         let entry = self
             .entry("queued")
             .with("by", plugin)
             .with("queue_id", receipt.id.clone().unwrap_or_default())
             .with("from", envelope.reverse_path().to_string())
-            .with("to", recipients.join(","))
+            .with("to", recipients(envelope))
             .with("recipients", envelope.recipients().len().to_string())
             .with("octets", message.octets().to_string())
             .with("message_id", message_id.unwrap_or_default())
@@ -105,6 +125,22 @@ impl Session<'_> {
             .with("client", client.unwrap_or_default())
             .with("host", connection.remote_host.clone().unwrap_or_default())
     }
+}
+
+/// The recipients as the client named them, as many as fit.
+fn recipients(envelope: &Envelope) -> String {
+    let mut text = String::new();
+    for (index, recipient) in envelope.recipients().iter().enumerate() {
+        let name = recipient.asked.to_string();
+        if text.len() + name.len() > RECIPIENTS_OCTETS_MAX {
+            return format!("{text} and {} more", envelope.recipients().len() - index);
+        }
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&name);
+    }
+    text
 }
 
 /// Code, enhanced code and first line of a reply.

@@ -5,8 +5,9 @@
 #![deny(unsafe_code)]
 
 use std::ffi::c_int;
+use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -21,7 +22,9 @@ static ALARM: AtomicU64 = AtomicU64::new(0);
 static SPEAKS: AtomicBool = AtomicBool::new(false);
 static GROUPS: [AtomicI32; 8] = [const { AtomicI32::new(0) }; 8];
 
-const LAST_WORDS: &[u8] = b"421 4.3.0 Internal time limit, closing connection\r\n";
+/// Whose call it is, and in which session, for the last words: octets, 0 where there are no more.
+static WHOSE: [AtomicU8; 64] = [const { AtomicU8::new(0) }; 64];
+static SESSION: [AtomicU8; 32] = [const { AtomicU8::new(0) }; 32];
 const A_SECOND: u64 = 1_000_000_000;
 
 /// Holds a deadline until it is dropped, then puts back the one before.
@@ -51,6 +54,21 @@ impl Drop for Guard {
     fn drop(&mut self) {
         DEADLINE.store(self.0, SeqCst);
     }
+}
+
+/// Names who is asked next, for the last words.
+pub fn name(whose: &str) {
+    keep(&WHOSE, whose);
+}
+
+/// Names the session, for the last words.
+pub fn session(id: &str) {
+    keep(&SESSION, id);
+}
+
+fn keep(place: &[AtomicU8], text: &str) {
+    let octets = text.bytes().chain([0]).take(place.len());
+    place.iter().zip(octets).for_each(|(slot, octet)| slot.store(octet, Relaxed));
 }
 
 /// Whether descriptor 1 is the client, in plain text, so that an overrun may be told there.
@@ -98,15 +116,56 @@ extern "C" fn on_alarm(_: c_int) {
     Errno::set_raw(errno);
 }
 
+/// A line put together without allocating.
+struct Words {
+    room: [u8; 256],
+    len: usize,
+}
+
+impl Words {
+    fn new() -> Self {
+        Self { room: [0; 256], len: 0 }
+    }
+
+    fn add(&mut self, octets: &[u8]) -> &mut Self {
+        for &octet in octets.iter().take(self.room.len() - self.len) {
+            self.room[self.len] = octet;
+            self.len += 1;
+        }
+        self
+    }
+
+    fn add_kept(&mut self, place: &[AtomicU8]) -> &mut Self {
+        for octet in place.iter().map(|slot| slot.load(Relaxed)).take_while(|&octet| octet != 0) {
+            self.add(&[octet]);
+        }
+        self
+    }
+
+    fn octets(&self) -> &[u8] {
+        &self.room[..self.len]
+    }
+}
+
 fn end() -> ! {
     let mut out = [PollFd::new(super::OUTPUT, PollFlags::POLLOUT)];
+    let (mut words, mut log) = (Words::new(), Words::new());
+    words
+        .add(b"421 4.3.0 ")
+        .add_kept(&WHOSE)
+        .add(b" ran over its time, closing connection (")
+        .add_kept(&SESSION)
+        .add(b")\r\n");
+    log.add(b"[").add_kept(&SESSION).add(b"] ").add_kept(&WHOSE).add(b": error, over its time: the process ends\n");
     // Neither a MSG_DONTWAIT send nor a write after poll blocks, so a client that reads nothing holds nobody up.
     if SPEAKS.load(SeqCst)
-        && send(1, LAST_WORDS, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) == Err(Errno::ENOTSOCK)
+        && send(1, words.octets(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) == Err(Errno::ENOTSOCK)
         && poll(&mut out, PollTimeout::ZERO) == Ok(1)
     {
-        let _ = write(super::OUTPUT, LAST_WORDS);
+        let _ = write(super::OUTPUT, words.octets());
     }
+    // Not the client: `launch` has seen to it. The other ways to the log need more than a signal handler may do.
+    let _ = write(io::stderr(), log.octets());
     for group in GROUPS.iter().map(|slot| slot.load(SeqCst)).filter(|&group| group > 0) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
