@@ -5,6 +5,7 @@
 
 mod client;
 pub mod discard;
+pub mod lmtp;
 pub mod maildir;
 pub mod qmail_queue;
 pub mod smtp_forward;
@@ -22,7 +23,7 @@ use crate::world::World;
 
 /// Every backend, by the name of its line.
 pub const ENTRIES: &[&Entry] =
-    &[&discard::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY, &smtp_forward::ENTRY];
+    &[&discard::ENTRY, &lmtp::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY, &smtp_forward::ENTRY];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
