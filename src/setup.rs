@@ -94,7 +94,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("auth/authdeny", "SMTP AUTH"),
     ("queue/exim-bsmtp", "Exim's queue"),
     ("queue/postfix-queue", "Postfix's queue"),
-    ("queue/smtp-forward", "another SMTP server"),
 ];
 
 /// A configuration directory as read, and what its lines name.

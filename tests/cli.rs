@@ -398,7 +398,9 @@ fn check_names_a_chain_that_can_take_no_mail() {
         ("", "no queue line"),
         ("rcpt_ok\nqueue/qmail-queue {ROOM}/bin/none\n", "/bin/none"),
         ("rcpt_ok\nqueue/maildir /proc/mail\n", "/proc"),
-        ("rcpt_ok\nqueue/smtp-forward localhost\n", "does not have this plugin yet"),
+        ("rcpt_ok\nqueue/exim-bsmtp\n", "does not have this plugin yet"),
+        ("rcpt_ok\nqueue/smtp-forward 127.0.0.1 1\n", "127.0.0.1:1: "),
+        ("rcpt_ok\nqueue/lmtp /nonexistent/lmtp\n", "does a server listen there?"),
     ];
     for (plugins, fault) in rows {
         let room = Room::new(plugins);
@@ -509,7 +511,7 @@ fn every_line_of_debians_configuration_is_understood_or_named_with_a_reason() {
     let queues = [
         ("queue/exim-bsmtp", Some(yet)),
         ("queue/postfix-queue", Some(yet)),
-        ("queue/smtp-forward 127.0.0.1 25", Some(yet)),
+        ("queue/smtp-forward 127.0.0.1 1", Some("127.0.0.1:1: ")),
         ("queue/qmail-queue {ROOM}/bin/gone", Some("/bin/gone")),
         ("queue/maildir {ROOM}/mail", None),
     ];

@@ -3,9 +3,12 @@
 //! A `Receipt` means that the message is held durably: it is the only way to a 250. Every error is transient unless the
 //! backend surely said permanent.
 
+mod client;
 pub mod discard;
+pub mod lmtp;
 pub mod maildir;
 pub mod qmail_queue;
+pub mod smtp_forward;
 #[cfg(test)]
 mod trial;
 
@@ -19,7 +22,8 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// Every backend, by the name of its line.
-pub const ENTRIES: &[&Entry] = &[&discard::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY];
+pub const ENTRIES: &[&Entry] =
+    &[&discard::ENTRY, &lmtp::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY, &smtp_forward::ENTRY];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];

@@ -2,18 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Address, Datagram, Net, Stream};
+use super::{Address, Datagram, Net, Stream, literal};
 
 /// A network of canned answers, in which every other address refuses. For tests and replays.
 #[derive(Default)]
 pub struct FakeNet {
     answers: RefCell<BTreeMap<Address, VecDeque<io::Result<Vec<u8>>>>>,
     said: Rc<RefCell<Vec<Said>>>,
+    names: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// What was sent in one connection to a [`FakeNet`], or as one datagram.
@@ -29,6 +31,13 @@ impl FakeNet {
     /// Lets one connection to an address read this, or fail so. Several for one address are used up in order.
     pub fn answer(self, to: Address, answer: io::Result<Vec<u8>>) -> Self {
         self.answers.borrow_mut().entry(to).or_default().push_back(answer);
+        self
+    }
+
+    /// Gives a host these addresses. No other name can be resolved.
+    pub fn name(mut self, host: &str, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        self.names.insert(host.to_owned(), addresses);
         self
     }
 
@@ -48,6 +57,14 @@ impl FakeNet {
 }
 
 impl Net for FakeNet {
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<Address>> {
+        if let Some(address) = literal(host, port) {
+            return Ok(vec![address]);
+        }
+        let found = self.names.get(host).ok_or(io::ErrorKind::NotFound)?;
+        Ok(found.iter().map(|ip| Address::Tcp((*ip, port).into())).collect())
+    }
+
     fn connect(&self, to: &Address) -> io::Result<Box<dyn Stream>> {
         Ok(Box::new(self.open(to)?))
     }
@@ -67,9 +84,15 @@ struct FakeStream {
     index: usize,
 }
 
+/// At most a line at a time, as from a far end that waits for us after each.
 impl Read for FakeStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.answer.read(buffer)
+        let left = self.answer.fill_buf()?;
+        let line = left.iter().position(|octet| *octet == b'\n').map_or(left.len(), |end| end + 1);
+        let taken = line.min(buffer.len());
+        buffer[..taken].copy_from_slice(&left[..taken]);
+        self.answer.consume(taken);
+        Ok(taken)
     }
 }
 

@@ -1,15 +1,17 @@
 //! Other hosts and local services: streams over TCP and Unix sockets, datagrams to a Unix socket.
 //!
-//! Names are not looked up here (`dns` will do that). Every call stops at the deadline, and after a pace without progress,
+//! Names are looked up by the system's resolver (`/etc/hosts`, DNS), for the hosts that the configuration names. Every call stops at the deadline, and after a pace without progress,
 //! with `TimedOut`. A peer that has gone is `BrokenPipe` or `ConnectionReset`, never a signal.
 
 mod fake;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,8 +32,19 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// An address literal, with or without brackets.
+fn literal(host: &str, port: u16) -> Option<Address> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().ok().map(|ip| Address::Tcp((ip, port).into()))
+}
+
 /// The network.
 pub trait Net {
+    /// Where a host is: an address literal (also in brackets), or a name. At most 8, in the resolver's order.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<Address>>;
     /// Opens a stream.
     fn connect(&self, to: &Address) -> io::Result<Box<dyn Stream>>;
     /// Opens a way to send datagrams to a local socket.
@@ -75,6 +88,26 @@ impl RealNet {
 }
 
 impl Net for RealNet {
+    /// The system's resolver cannot be interrupted, so it works in a thread of its own, which is left alone at the deadline
+    /// and ends by itself, or with the process.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<Address>> {
+        if let Some(address) = literal(host, port) {
+            return Ok(vec![address]);
+        }
+        let left = self.deadline.step(PACE_DEFAULT).saturating_duration_since(Instant::now());
+        let (sender, receiver) = mpsc::channel();
+        let name = host.to_owned();
+        thread::Builder::new().spawn(move || {
+            let found = (&*name, port).to_socket_addrs().map(|found| found.take(ADDRESSES_MAX).collect::<Vec<_>>());
+            // Nobody may wait any more.
+            drop(sender.send(found));
+        })?;
+        match receiver.recv_timeout(left) {
+            Ok(found) => Ok(found?.into_iter().map(Address::Tcp).collect()),
+            Err(_) => Err(late()),
+        }
+    }
+
     fn connect(&self, to: &Address) -> io::Result<Box<dyn Stream>> {
         let until = self.deadline.step(PACE_DEFAULT);
         match to {
@@ -234,7 +267,6 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
-    use std::thread;
 
     use nix::sys::socket::{Backlog, listen};
 
@@ -344,6 +376,25 @@ mod tests {
         // Late is late, even where it would not have to wait.
         assert_eq!(kind(stream.write(b"")), Some(io::ErrorKind::TimedOut));
         assert!(start.elapsed() < LONG / 4);
+    }
+
+    #[test]
+    fn names_and_literals() {
+        let (net, deadline) = net();
+        let tcp = |text: &str| Address::Tcp(text.parse().expect("an address"));
+        for (host, wanted) in
+            [("192.0.2.1", "192.0.2.1:25"), ("::1", "[::1]:25"), ("[2001:db8::1]", "[2001:db8::1]:25")]
+        {
+            assert_eq!(net.resolve(host, 25).ok(), Some(vec![tcp(wanted)]), "{host}");
+            assert_eq!(FakeNet::default().resolve(host, 25).ok(), Some(vec![tcp(wanted)]), "{host}");
+        }
+        let found = net.resolve("localhost", 25).expect("every machine has one");
+        assert!(found.contains(&tcp("127.0.0.1:25")) || found.contains(&tcp("[::1]:25")), "{found:?}");
+        deadline.replace(Some(Instant::now()));
+        assert_eq!(kind(net.resolve("localhost", 25)), Some(io::ErrorKind::TimedOut));
+        let fake = FakeNet::default().name("a.example", &["192.0.2.1", "::1"]);
+        assert_eq!(fake.resolve("a.example", 25).ok(), Some(vec![tcp("192.0.2.1:25"), tcp("[::1]:25")]));
+        assert_eq!(kind(fake.resolve("b.example", 25)), Some(io::ErrorKind::NotFound));
     }
 
     #[test]

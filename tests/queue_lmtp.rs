@@ -1,0 +1,111 @@
+//! queue/lmtp against a real Dovecot, and against an agent that fails in every way.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+mod next_hop;
+
+use std::time::{Duration, Instant};
+
+use common::play::{Outcome, Play};
+use common::replies::{self, Reply};
+use common::room::Room;
+use common::workers;
+use next_hop::{Fault, Real, StandIn};
+
+const SMALL: &str = "Subject: x\r\n\r\none\r\n";
+
+fn session(recipients: &[&str], content: &str) -> Vec<u8> {
+    let paths: String = recipients.iter().map(|name| format!("RCPT TO:<{name}@here.example>\r\n")).collect();
+    format!("EHLO client.example\r\nMAIL FROM:<a@client.example>\r\n{paths}DATA\r\n{content}.\r\nQUIT\r\n").into_bytes()
+}
+
+fn room(line: &str) -> Room {
+    Room::new(&format!("rcpt_ok\nqueue/lmtp {line}\n"))
+}
+
+fn decided(outcome: &Outcome) -> Reply {
+    let replies = replies::of(&outcome.output);
+    replies::verdicts(&replies)
+        .into_iter()
+        .flatten()
+        .next()
+        .cloned()
+        .unwrap_or_else(|| panic!("nothing decided: {outcome:?}"))
+}
+
+/// By socket and by port: delivered whole to each; what it refuses, and what the client is told.
+#[test]
+fn dovecot() {
+    let Some(dovecot) = Real::dovecot() else { return };
+    let long = "x".repeat(998);
+    let odd = format!("Subject: odd\r\n\r\n..one\r\n...\r\n\u{e4}\u{f6} 8-bit\r\n{long}\r\n..last\r\n");
+    let whole = odd.replace("\r\n.", "\n").replace("\r\n", "\n");
+    let socket = dovecot.dir.path().join("lmtp").to_str().unwrap().to_owned();
+    let port = format!("127.0.0.1 {}", dovecot.port);
+    let table: [(&str, &str, &[&str], &str, u16, &str, usize); 7] = [
+        ("one, by socket", &socket, &["x"], &odd, 250, "2.0.0 delivered: ", 1),
+        ("one, by port", &port, &["y"], &odd, 250, "2.0.0 delivered: ", 1),
+        ("two", &socket, &["x", "y"], &odd, 250, "2.0.0 delivered to 2", 2),
+        ("nobody of that name", &socket, &["no"], &odd, 554, "5.1.1 <no@here.example> ", 0),
+        ("one of two unknown", &socket, &["x", "no"], &odd, 554, "5.1.1 <no@here.example> ", 0),
+        ("over quota", &socket, &["full"], &odd, 554, "5.2.2 <full@here.example> ", 0),
+        ("one of two over quota", &socket, &["x", "full"], &odd, 451, "4.2.2 <full@here.example> ", 1),
+    ];
+    let mut arrived = 0;
+    for (what, line, recipients, content, code, text, stored) in table {
+        let room = room(line);
+        let outcome = Play::new(&room).run(&session(recipients, content));
+        let reply = decided(&outcome);
+        eprintln!("| Dovecot: {what:<22} | {} {} |", reply.code, reply.lines[0]);
+        assert_eq!(reply.code, code, "{what}: {reply:?} {} {}", outcome.log, dovecot.log());
+        assert!(reply.lines[0].starts_with(text), "{what}: {reply:?} {}", outcome.log);
+        arrived += stored;
+        let mail = dovecot.mail(arrived);
+        assert_eq!(mail.len(), arrived, "{what}: {}", dovecot.log());
+        assert!(mail.iter().all(|mail| mail.ends_with(whole.as_bytes())), "{what}");
+    }
+}
+
+#[test]
+fn an_agent_that_fails() {
+    let faults = [
+        Fault::Closes,
+        Fault::Says("nonsense\r\n"),
+        Fault::Says("250 one for two\r\n"),
+        Fault::Says("250 ok\r\n550 5.2.2 full\r\n"),
+        Fault::Says("421 4.3.2 bye\r\n"),
+        Fault::Stalls,
+        Fault::Dribbles,
+    ];
+    let steps = ["greeting", "DATA", "content", "end"];
+    let all: Vec<(&'static str, Fault)> =
+        steps.iter().flat_map(|step| faults.iter().map(|fault| (*step, fault.clone()))).collect();
+    let rows = workers::each(&all, |(step, fault)| {
+        let agent = StandIn::start(true, step, Some(fault.clone()));
+        let room = room(&format!("127.0.0.1 {} timeout 1 deadline 2", agent.port));
+        let began = Instant::now();
+        let outcome = Play::new(&room).run(&session(&["x", "y"], SMALL));
+        (decided(&outcome), began.elapsed(), outcome.log)
+    });
+    for ((step, fault), (reply, time, log)) in all.iter().zip(rows) {
+        eprintln!("| {step:<8} | {fault:<50?} | {} {} |", reply.code, reply.lines[0]);
+        assert_eq!(reply.code, 451, "{step} {fault:?}: {reply:?} {log}");
+        assert!(time < Duration::from_secs(8), "{step} {fault:?}: {time:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_absent_and_one_that_is_well() {
+    let outcome = Play::new(&room("/nonexistent/lmtp")).run(&session(&["x"], SMALL));
+    let reply = decided(&outcome);
+    assert!(reply.code == 451 && reply.lines[0].starts_with("4.4.1 "), "{reply:?}");
+    let agent = StandIn::start(true, "QUIT", Some(Fault::Closes));
+    let outcome = Play::new(&room(&format!("127.0.0.1:{}", agent.port))).run(&session(&["x", "y"], SMALL));
+    assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
+    assert!(agent.taken().len() == 1 && agent.taken()[0].ends_with(SMALL.as_bytes()));
+}
+
+#[test]
+fn killed_in_the_hand_over() {
+    next_hop::killed_in_the_hand_over("queue/lmtp", true, &session(&["x", "y"], SMALL), SMALL.as_bytes());
+}
