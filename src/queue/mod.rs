@@ -12,8 +12,13 @@
 //! overtake others that wait for the first backend, and what is offered to clients is what all the lines can carry.
 
 pub mod discard;
+pub mod exim_bsmtp;
 pub mod maildir;
+pub mod pipe;
+mod program;
 pub mod qmail_queue;
+pub mod qmqp;
+pub mod sendmail;
 #[cfg(test)]
 mod trial;
 
@@ -25,11 +30,21 @@ use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Answer, Content, Denial, Entry, Hook, Kind, Plugin, Receipt, Ruling, Severity};
 use crate::mail::{Envelope, Message};
+use crate::smtp::address::ForwardPath;
+use crate::smtp::escape::safe;
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// Every backend, by the name of its line.
-pub const ENTRIES: &[&Entry] = &[&discard::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY];
+pub const ENTRIES: &[&Entry] = &[
+    &discard::ENTRY,
+    &exim_bsmtp::ENTRY,
+    &maildir::ENTRY,
+    &pipe::ENTRY,
+    &qmail_queue::ENTRY,
+    &qmqp::ENTRY,
+    &sendmail::ENTRY,
+];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
@@ -124,6 +139,29 @@ fn within<T>(world: &World, time: Duration, hand_over: impl FnOnce() -> T) -> T 
     let done = hand_over();
     world.deadline.replace(before);
     done
+}
+
+/// The paths of an envelope in their SMTP form without brackets, as command lines and batches want them.
+struct Paths {
+    /// Empty for `<>`.
+    sender: String,
+    recipients: Vec<String>,
+}
+
+impl Paths {
+    /// # Errors
+    /// An address holds a character that could end it; none that was parsed does.
+    fn of(envelope: &Envelope) -> Result<Self, QueueError> {
+        let sender = envelope.reverse_path().mailbox().map_or(String::new(), ToString::to_string);
+        let form = |path: &ForwardPath| path.mailbox().map_or_else(|| path.address(), ToString::to_string);
+        let recipients: Vec<String> = envelope.forward_paths().into_iter().map(form).collect();
+        let odd = recipients.iter().chain([&sender]).find(|address| address.contains(['\0', '\r', '\n']));
+        if let Some(odd) = odd {
+            let error = QueueError::permanent("an address cannot be handed over", safe(odd, 80));
+            return Err(error.code(1, 3).untouched());
+        }
+        Ok(Self { sender, recipients })
+    }
 }
 
 /// What a line does when its backend is surely without the message (the rule stands above).
