@@ -144,7 +144,7 @@ impl Server {
             hooks: HookSet::of(&[Hook::Queue]),
             spares_immune: false,
             standard: Standard::default(),
-            plugin: queue::line(Memory(Rc::clone(&queued))),
+            plugin: queue::line(Memory(Rc::clone(&queued)), queue::IfDown::Defer),
             broken: false,
         });
         let mut line =

@@ -3,11 +3,11 @@
 //! ```text
 //! queue/discard
 //! ```
-//! The 250 is a recorded lie on purpose: the record says "discarded". No arguments.
+//! The 250 is a recorded lie on purpose: the record says "discarded". No arguments, not even `if_down`: it is never down.
 
 use serde::Deserialize;
 
-use super::{Queue, QueueError, line};
+use super::{IfDown, Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -24,7 +24,7 @@ struct Nothing {}
 
 fn build(settings: Settings, _world: &World) -> Result<Box<dyn Plugin>, ConfigError> {
     let Nothing {} = settings.read()?;
-    Ok(line(Discard))
+    Ok(line(Discard, IfDown::Defer))
 }
 
 struct Discard;

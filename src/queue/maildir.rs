@@ -9,6 +9,7 @@
 //! - `subdir` (second word; none): a pattern below `dir`, with at least one of `%l` (local-part), `%d` (domain) and `%u`
 //!   (local-part@domain). Each forward-path gets a file of its own, in the maildir of that name; two of the same name get two.
 //! - `mode` (third word; 0700): octal rights of new directories, whatever the umask is. Files have the same without x.
+//! - `if_down` (`defer`): `next` asks the next queue line when surely no copy is visible yet (see `src/queue/mod.rs`).
 //!
 //! Missing directories are made, with all above them, and `new`, `cur` and `tmp` in them. With a pattern anybody who may send
 //! to a domain can have directories made by inventing local-parts, unless another plugin judges recipients.
@@ -47,7 +48,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use self::files::Files;
-use super::{Queue, QueueError, line};
+use super::{IfDown, Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -70,6 +71,8 @@ struct Options {
     subdir: Option<Pattern>,
     #[serde(default)]
     mode: Mode,
+    #[serde(default)]
+    if_down: IfDown,
 }
 
 fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, ConfigError> {
@@ -77,7 +80,7 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     for key in KEYS {
         // The positional form ends where a key stands.
         match settings.words().first() {
-            Some(word) if !KEYS.contains(&word.as_str()) => {}
+            Some(word) if !KEYS.contains(&&**word) && !["if_down", "if-down"].contains(&&**word) => {}
             _ => break,
         }
         if let Some(word) = settings.take_first() {
@@ -89,7 +92,8 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     let dir = world.config.resolve(&options.dir);
     let dir = dir.map_err(|error| origin.error(error.to_string()).of_plugin(&name))?;
     let names = Names { world: world.clone(), count: 0 };
-    Ok(line(Maildir { dir, subdir: options.subdir, files: Files { mode: options.mode.0 }, names }))
+    let queue = Maildir { dir, subdir: options.subdir, files: Files { mode: options.mode.0 }, names };
+    Ok(line(queue, options.if_down))
 }
 
 /// Rights of directories. On a line and as a TOML string octal digits, as a TOML number what it is (`0o700`).
@@ -216,10 +220,12 @@ impl Queue for Maildir {
         // What is in here and not done is undone when it is dropped.
         let mut copies = Vec::with_capacity(wanted.len());
         for (maildir, fields) in wanted {
-            copies.push(self.files.write(maildir, &mut || self.names.next(), &fields, message)?);
+            let copy = self.files.write(maildir, &mut || self.names.next(), &fields, message);
+            copies.push(copy.map_err(QueueError::untouched)?);
         }
-        for copy in &mut copies {
-            self.files.link(copy)?;
+        for (linked, copy) in copies.iter_mut().enumerate() {
+            // A reader may have taken a copy that is in `new`.
+            self.files.link(copy).map_err(|error| if linked == 0 { error.untouched() } else { error })?;
         }
         files::finish(&mut copies)?;
         let id = copies.first().map(|copy| copy.name().to_owned());

@@ -2,28 +2,54 @@
 //!
 //! A `Receipt` means that the message is held durably: it is the only way to a 250. Every error is transient unless the
 //! backend surely said permanent.
+//!
+//! Several queue lines: they are asked in their order, and the first that takes the message has it. A line that refuses it
+//! decides, unless all of this is true: the refusal is transient, its error is [`untouched`](QueueError::untouched), and the
+//! line says `if_down next` (default `defer`). Then the next line is asked; if there is none, the client is told to come
+//! again. A hand-over that broke off where it may have happened (no answer came, the program was killed) is never passed on,
+//! whatever the line says: both backends would then hold the message, and the recipient would have it twice. What is left
+//! of that risk is the same as without a second line: after 451 the client comes again. With `next` a message may also
+//! overtake others that wait for the first backend, and what is offered to clients is what all the lines can carry.
 
 mod client;
 pub mod discard;
 pub mod lmtp;
+pub mod exim_bsmtp;
 pub mod maildir;
+pub mod pipe;
+mod program;
 pub mod qmail_queue;
 pub mod smtp_forward;
+pub mod qmqp;
+pub mod sendmail;
 #[cfg(test)]
 mod trial;
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Answer, Content, Denial, Entry, Hook, Kind, Plugin, Receipt, Ruling, Severity};
 use crate::mail::{Envelope, Message};
+use crate::smtp::address::ForwardPath;
+use crate::smtp::escape::safe;
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// Every backend, by the name of its line.
-pub const ENTRIES: &[&Entry] =
-    &[&discard::ENTRY, &lmtp::ENTRY, &maildir::ENTRY, &qmail_queue::ENTRY, &smtp_forward::ENTRY];
+pub const ENTRIES: &[&Entry] = &[
+    &discard::ENTRY,
+    &exim_bsmtp::ENTRY,
+    &lmtp::ENTRY,
+    &maildir::ENTRY,
+    &pipe::ENTRY,
+    &qmail_queue::ENTRY,
+    &qmqp::ENTRY,
+    &sendmail::ENTRY,
+    &smtp_forward::ENTRY,
+];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
@@ -62,12 +88,20 @@ pub struct QueueError {
     pub enhanced: (u16, u16),
     /// What the log is told beside; may be empty.
     pub evidence: String,
+    /// Whether it is sure that nothing was handed over. Only then may another backend be asked.
+    pub untouched: bool,
 }
 
 impl QueueError {
     /// A transient failure: 451 4.3.0.
     pub fn transient(text: impl Into<String>, evidence: impl Into<String>) -> Self {
-        Self { severity: Severity::Transient, text: text.into(), enhanced: (3, 0), evidence: evidence.into() }
+        Self {
+            severity: Severity::Transient,
+            text: text.into(),
+            enhanced: (3, 0),
+            evidence: evidence.into(),
+            untouched: false,
+        }
     }
 
     /// A permanent one: 554 5.3.0.
@@ -79,6 +113,13 @@ impl QueueError {
     #[must_use]
     pub fn code(mut self, subject: u16, detail: u16) -> Self {
         self.enhanced = (subject, detail);
+        self
+    }
+
+    /// The same, where it is sure that nothing was handed over.
+    #[must_use]
+    pub fn untouched(mut self) -> Self {
+        self.untouched = true;
         self
     }
 }
@@ -105,26 +146,146 @@ fn within<T>(world: &World, time: Duration, hand_over: impl FnOnce() -> T) -> T 
     done
 }
 
-/// A backend as a line of the chain.
-pub fn line(queue: impl Queue + 'static) -> Box<dyn Plugin> {
-    Box::new(Line(queue))
+/// The paths of an envelope in their SMTP form without brackets, as command lines and batches want them.
+struct Paths {
+    /// Empty for `<>`.
+    sender: String,
+    recipients: Vec<String>,
 }
 
-struct Line<Q>(Q);
+impl Paths {
+    /// # Errors
+    /// An address holds a character that could end it; none that was parsed does.
+    fn of(envelope: &Envelope) -> Result<Self, QueueError> {
+        let sender = envelope.reverse_path().mailbox().map_or(String::new(), ToString::to_string);
+        let form = |path: &ForwardPath| path.mailbox().map_or_else(|| path.address(), ToString::to_string);
+        let recipients: Vec<String> = envelope.forward_paths().into_iter().map(form).collect();
+        let odd = recipients.iter().chain([&sender]).find(|address| address.contains(['\0', '\r', '\n']));
+        if let Some(odd) = odd {
+            let error = QueueError::permanent("an address cannot be handed over", safe(odd, 80));
+            return Err(error.code(1, 3).untouched());
+        }
+        Ok(Self { sender, recipients })
+    }
+}
+
+/// What a line does when its backend is surely without the message (the rule stands above).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IfDown {
+    /// The client is told to come again.
+    #[default]
+    Defer,
+    /// The next queue line is asked.
+    Next,
+}
+
+/// Seconds of a time limit that are `DEFAULT` unless set: `timeout` is `Seconds<60>`, `deadline` is `Seconds<300>`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u64")]
+struct Seconds<const DEFAULT: u64>(u64);
+
+/// The chain ends a hand-over after an hour.
+const LIMIT_S_MAX: u64 = 3600;
+
+impl<const DEFAULT: u64> TryFrom<u64> for Seconds<DEFAULT> {
+    type Error = String;
+
+    fn try_from(seconds: u64) -> Result<Self, String> {
+        let fits = (1..=LIMIT_S_MAX).contains(&seconds);
+        if fits { Ok(Self(seconds)) } else { Err(format!("{seconds}: from 1 to {LIMIT_S_MAX} seconds")) }
+    }
+}
+
+impl<const DEFAULT: u64> Default for Seconds<DEFAULT> {
+    fn default() -> Self {
+        Self(DEFAULT)
+    }
+}
+
+impl<const DEFAULT: u64> Seconds<DEFAULT> {
+    fn get(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+/// A backend as a line of the chain.
+pub fn line(queue: impl Queue + 'static, if_down: IfDown) -> Box<dyn Plugin> {
+    Box::new(Line { queue, if_down })
+}
+
+struct Line<Q> {
+    queue: Q,
+    if_down: IfDown,
+}
 
 impl<Q: Queue> Plugin for Line<Q> {
     fn queue(&mut self, at: &Content<'_>) -> Answer {
-        Ok(match self.0.deliver(at.session, at.envelope, at.message) {
+        Ok(match self.queue.deliver(at.session, at.envelope, at.message) {
             Ok(receipt) => Ruling::queued(receipt),
+            Err(error) if self.passes_on(&error) => {
+                let down = Ruling::skip(format!("{}: the next queue is asked", error.text));
+                if error.evidence.is_empty() { down } else { down.because(error.evidence) }
+            }
             Err(error) => error.into(),
         })
     }
 
     fn offers(&self) -> Option<Capabilities> {
-        Some(self.0.offers())
+        Some(self.queue.offers())
     }
 
     fn check(&mut self) -> Vec<String> {
-        self.0.check()
+        self.queue.check()
+    }
+}
+
+impl<Q> Line<Q> {
+    fn passes_on(&self, error: &QueueError) -> bool {
+        self.if_down == IfDown::Next && error.untouched && error.severity == Severity::Transient
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hook::{Denial, Verdict};
+
+    /// A backend that is always down in one way.
+    struct Down(Severity, bool);
+
+    impl Queue for Down {
+        fn offers(&self) -> Capabilities {
+            Capabilities::ALL
+        }
+
+        fn check(&mut self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn deliver(&mut self, _: &Session, _: &Envelope, _: &Message) -> Result<Receipt, QueueError> {
+            let error = QueueError { severity: self.0, ..QueueError::transient("down", "why") };
+            Err(if self.1 { error.untouched() } else { error })
+        }
+    }
+
+    #[test]
+    fn only_an_untouched_transient_failure_is_passed_on_and_only_if_the_line_says_so() {
+        let envelope = trial::envelope("<>", &["<x@here.example>"]);
+        for if_down in [IfDown::Defer, IfDown::Next] {
+            for severity in [Severity::Transient, Severity::Permanent] {
+                for untouched in [false, true] {
+                    let mut plugin = line(Down(severity, untouched), if_down);
+                    let ruling = trial::rule(&mut *plugin, &envelope, "");
+                    let evidence = ruling.evidence.join("; ");
+                    let passed = if_down == IfDown::Next && severity == Severity::Transient && untouched;
+                    match ruling.verdict {
+                        Verdict::Skip => assert!(passed && evidence == "down: the next queue is asked; why"),
+                        Verdict::Deny(Denial { severity: found, .. }) => assert!(!passed && found == severity),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
     }
 }

@@ -12,6 +12,8 @@
 //! - `path`: the program, if it is not given by position; a relative one starts at the configuration directory.
 //! - `timeout`: seconds that a step may go on without progress; 60.
 //! - `deadline`: seconds for the whole hand-over; 300. The program is killed after either.
+//! - `if_down`: `next` asks the next queue line when surely nothing was queued (the program cannot be run, it did not read
+//!   everything, statuses 51, 53 to 56, 61 to 66, 71, 73, 120); `defer`.
 //! - `smtputf8`: 1 if the MTA behind carries internationalised mail (RFC 6531); 0. EHLO offers SMTPUTF8 only then.
 //!
 //! 8BITMIME is offered; BINARYMIME is not, for lines end in LF in there, nor is DSN, for which qmail has no place.
@@ -33,7 +35,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Queue, QueueError, line, within};
+use super::{IfDown, Queue, QueueError, Seconds, line, within};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt, Severity};
@@ -51,27 +53,19 @@ const ADDRESS_OCTETS_MAX: usize = 1002;
 /// What notqmail reads of a custom text; more is dropped.
 const TEXT_OCTETS_MAX: usize = 255;
 
-/// Seconds that either limit may have: the chain ends a hand-over after an hour.
-const LIMIT_S_MAX: u64 = 3600;
-
 // The pipes, by their place in the job.
 const MESSAGE: usize = 0;
 const ENVELOPE: usize = 1;
 const TEXT: usize = 2;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     path: Option<String>,
-    timeout: u64,
-    deadline: u64,
+    timeout: Seconds<60>,
+    deadline: Seconds<300>,
+    if_down: IfDown,
     smtputf8: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { path: None, timeout: 60, deadline: 300, smtputf8: false }
-    }
 }
 
 fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, ConfigError> {
@@ -81,11 +75,6 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     let (origin, name) = (settings.origin().clone(), settings.plugin().to_owned());
     let fault = |text: String| origin.error(text).of_plugin(&name);
     let options: Options = settings.read()?;
-    for (key, limit_s) in [("timeout", options.timeout), ("deadline", options.deadline)] {
-        if !(1..=LIMIT_S_MAX).contains(&limit_s) {
-            return Err(fault(format!("{key} {limit_s}: from 1 to {LIMIT_S_MAX} seconds")));
-        }
-    }
     let home = PathBuf::from(world.host.variable("QMAIL").unwrap_or_else(|| "/var/qmail".into()));
     let own = options.path.is_none() && world.host.variable("QMAILQUEUE").is_none();
     let program = match (world.host.variable("QMAILQUEUE"), &options.path) {
@@ -95,15 +84,16 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     };
     // It starts in another directory than ours.
     let program = std::path::absolute(program).map_err(|error| fault(error.to_string()))?;
-    Ok(line(QmailQueue {
+    let queue = QmailQueue {
         world: world.clone(),
         home,
         program,
         own,
-        pace: Duration::from_secs(options.timeout),
-        deadline: Duration::from_secs(options.deadline),
+        pace: options.timeout.get(),
+        deadline: options.deadline.get(),
         smtputf8: options.smtputf8,
-    }))
+    };
+    Ok(line(queue, options.if_down))
 }
 
 struct QmailQueue {
@@ -155,6 +145,7 @@ impl QmailQueue {
     fn hand_over(&self, message: &Message, records: &[u8]) -> Result<Receipt, QueueError> {
         let mut child = self.world.process.spawn(&self.job()).map_err(|error| {
             QueueError::transient(unable("the program cannot be run"), format!("{}: {error}", self.program.display()))
+                .untouched()
         })?;
         let who = format!("{} qp {}", self.program.display(), child.id());
         let stopped = |at: &str, error: &io::Error| {
@@ -165,7 +156,7 @@ impl QmailQueue {
             }
         };
         // An error here drops the child, and that kills it.
-        let whole = give(&mut *child, message, records).map_err(|(at, error)| stopped(at, &error))?;
+        let whole = give(&mut *child, message, records).map_err(|(at, error)| stopped(at, &error).untouched())?;
         let text = child.read(TEXT, TEXT_OCTETS_MAX).map_err(|error| stopped("before its end", &error))?;
         let exit = child.wait().map_err(|error| stopped("before its end", &error))?;
         match refusal(exit, whole, &text) {
@@ -173,6 +164,7 @@ impl QmailQueue {
             Some(mut error) => {
                 let unread = if whole { "" } else { ", and did not read everything" };
                 error.evidence = format!("{who}: {}{unread}", shown(exit));
+                error.untouched = surely_not_queued(exit, whole);
                 Err(error)
             }
         }
@@ -285,7 +277,17 @@ fn refusal(exit: Exit, whole: bool, text: &[u8]) -> Option<QueueError> {
         120 => (Severity::Transient, (3, 0), "the program cannot be run"),
         _ => (Severity::Transient, (3, 0), "temporary problem"),
     };
-    Some(QueueError { severity, text: unable(what), enhanced, evidence: String::new() })
+    Some(QueueError { severity, ..QueueError::transient(unable(what), "").code(enhanced.0, enhanced.1) })
+}
+
+/// Whether an end that is no success leaves no doubt. Without the envelope's final NUL nothing is queued; else by statuses
+/// that qmail-queue and qmail-qmqpc give before they could have done it. A time limit, a lost connection, a signal may come after.
+fn surely_not_queued(exit: Exit, whole: bool) -> bool {
+    match exit {
+        Exit::Code(0) => false,
+        Exit::Code(51 | 53..=56 | 61..=66 | 71 | 73 | 120) => true,
+        Exit::Code(_) | Exit::Signal(_) => !whole,
+    }
 }
 
 /// A text of the program's own: `D` or `Z`, then what the client is to read, without a code.
@@ -315,12 +317,11 @@ fn shown(exit: Exit) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
     use crate::hook::Denial;
     use crate::queue::trial;
     use crate::world::{Canned, FakeHost, FakeProcess, Host};
+    use std::rc::Rc;
 
     const CONTENT: &str = "Subject: x\r\n\r\none\r\n";
 
@@ -383,8 +384,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let world = trial::world(dir.path());
         for (line, fault) in [
-            ("/q timeout 0", "timeout 0"),
-            ("/q deadline 3601", "deadline 3601"),
+            ("/q timeout 0", "timeout: 0: from 1 to 3600"),
+            ("/q deadline 3601", "deadline: 3601: from 1"),
             ("/q timeuot 5", "timeout"),
             ("/q timeout five", "five"),
             ("~/q", "~ is not expanded"),
@@ -470,6 +471,40 @@ mod tests {
         assert!(refusal(Exit::Code(0), true, b"Dno").is_none());
         assert!(refusal(Exit::Code(0), false, b"").is_some());
         assert!(refusal(Exit::Signal(0), true, b"").is_some());
+    }
+
+    #[test]
+    fn when_another_queue_may_be_asked() {
+        let table = [
+            (Exit::Code(0), false, false),
+            (Exit::Code(52), true, false),
+            (Exit::Code(52), false, true),
+            (Exit::Code(53), true, true),
+            (Exit::Code(71), true, true),
+            (Exit::Code(72), true, false),
+            (Exit::Code(74), true, false),
+            (Exit::Code(82), true, false),
+            (Exit::Code(120), true, true),
+            (Exit::Signal(9), true, false),
+            (Exit::Signal(9), false, true),
+        ];
+        for (exit, whole, sure) in table {
+            assert_eq!(surely_not_queued(exit, whole), sure, "{exit:?} {whole}");
+        }
+        let envelope = trial::envelope("<>", &["<x@here.example>"]);
+        let dir = tempfile::tempdir().unwrap();
+        for (line, canned, passed) in [
+            ("/q if_down next", Canned { cannot_start: Some(ErrorKind::NotFound), ..Canned::default() }, true),
+            ("/q if_down defer", Canned { cannot_start: Some(ErrorKind::NotFound), ..Canned::default() }, false),
+            ("/q if_down next", Canned { exit: Err(ErrorKind::TimedOut), ..Canned::default() }, false),
+            ("/q if_down next", Canned { exit: Ok(Exit::Code(31)), ..Canned::default() }, false),
+        ] {
+            let mut world = trial::world(dir.path());
+            world.process = Rc::new(FakeProcess::default().answer(canned));
+            let mut plugin = trial::build(&ENTRY, line, &world).unwrap();
+            let verdict = trial::rule(&mut *plugin, &envelope, CONTENT).verdict;
+            assert_eq!(matches!(verdict, crate::hook::Verdict::Skip), passed, "{line}: {verdict:?}");
+        }
     }
 
     #[test]

@@ -40,14 +40,18 @@ pub(super) fn deliver(
     envelope: &Envelope,
     content: &str,
 ) -> Result<Receipt, (Denial, String)> {
-    let mut session = Session::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
-    let mut spool = Spool::new(SpoolPlace { threshold: usize::MAX, dir: "/".into() });
-    spool.write(content.as_bytes()).unwrap();
-    let mut message = Message::new(spool, 65536);
-    let ruling = plugin.queue(&Content { session: &mut session, envelope, message: &mut message });
-    match ruling.unwrap() {
+    match rule(plugin, envelope, content) {
         Ruling { verdict: Verdict::Queued(receipt), .. } => Ok(receipt),
         Ruling { verdict: Verdict::Deny(denial), evidence, .. } => Err((denial, evidence.join("; "))),
         other => panic!("{other:?}"),
     }
+}
+
+/// As [`deliver`]: what the line rules.
+pub(super) fn rule(plugin: &mut dyn Plugin, envelope: &Envelope, content: &str) -> Ruling {
+    let mut session = Session::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
+    let mut spool = Spool::new(SpoolPlace { threshold: usize::MAX, dir: "/".into() });
+    spool.write(content.as_bytes()).unwrap();
+    let mut message = Message::new(spool, 65536);
+    plugin.queue(&Content { session: &mut session, envelope, message: &mut message }).unwrap()
 }

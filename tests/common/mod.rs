@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 pub mod client;
+pub mod handover;
 pub mod launch;
+pub mod mta;
 pub mod normal;
 pub mod play;
 pub mod replies;
