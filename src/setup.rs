@@ -93,7 +93,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("auth/auth_vpopmaild", "SMTP AUTH"),
     ("auth/authdeny", "SMTP AUTH"),
     ("queue/exim-bsmtp", "Exim's queue"),
-    ("queue/postfix-queue", "Postfix's queue"),
     ("queue/smtp-forward", "another SMTP server"),
 ];
 

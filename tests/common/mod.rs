@@ -7,6 +7,7 @@ pub mod client;
 pub mod launch;
 pub mod normal;
 pub mod play;
+pub mod postfix;
 pub mod replies;
 pub mod room;
 pub mod store;
