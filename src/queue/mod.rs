@@ -5,6 +5,7 @@
 
 pub mod discard;
 pub mod maildir;
+pub mod postdrop;
 mod postfix;
 pub mod postfix_queue;
 pub mod qmail_queue;
@@ -21,7 +22,8 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// Every backend, by the name of its line.
-pub const ENTRIES: &[&Entry] = &[&discard::ENTRY, &maildir::ENTRY, &postfix_queue::ENTRY, &qmail_queue::ENTRY];
+pub const ENTRIES: &[&Entry] =
+    &[&discard::ENTRY, &maildir::ENTRY, &postdrop::ENTRY, &postfix_queue::ENTRY, &qmail_queue::ENTRY];
 
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
