@@ -107,13 +107,32 @@ fn any_user_may_hand_over() {
     let own = room.own_binary();
     let room = room.running(own);
     let script = "mount --bind \"$1\" /etc/postfix; shift; \
-                  exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
-    let words: Vec<PathBuf> =
-        vec![unshare, "-m".into(), "sh".into(), "-ec".into(), script.into(), "sh".into(), postfix.path("etc")];
-    let outcome = Play::new(&room).under(words).run(&session(&["nobody@here.example"], b"Subject: x\r\n\r\nmine\r\n"));
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups $more \"$@\"";
+    let words = |more: &str| -> Vec<PathBuf> {
+        let script = format!("more={more}; {script}");
+        vec![unshare.clone(), "-m".into(), "sh".into(), "-ec".into(), script.into(), "sh".into(), postfix.path("etc")]
+    };
+    let content = b"Subject: x\r\n\r\nmine\r\n";
+    let outcome = Play::new(&room).under(words("")).run(&session(&["nobody@here.example"], content));
     assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
     postfix.mail("Delivered-To: nobody@here.example\n");
     assert!(postfix.log().contains("uid=65534 from=<a@sender.example>"), "{}", postfix.log());
+
+    // Without the setgid bit postdrop waits for a maildrop that it may write to, for ever.
+    room.config("plugins", "rcpt_ok\nqueue/postdrop timeout 1 deadline 5\n");
+    let outcome = Play::new(&room).under(words("--no-new-privs")).run(&session(&["never@here.example"], content));
+    let reply = decided(&outcome);
+    assert!(reply.code == 451 && reply.lines[0].contains("postdrop: timeout"), "{reply:?}\n{}", outcome.log);
+    assert!(outcome.log.contains("can it write to the maildrop?"), "{}", outcome.log);
+    let outcome = Play::new(&room).under(words("--no-new-privs")).argument("check").run(b"");
+    let said = String::from_utf8_lossy(&outcome.output).into_owned() + &outcome.log;
+    assert!(said.contains("NoNewPrivileges"), "{said}");
+
+    // The cleanup socket is for group postdrop only, and check says so.
+    room.config("plugins", &format!("rcpt_ok\nqueue/postfix-queue {}\n", postfix.socket().display()));
+    let outcome = Play::new(&room).under(words("")).argument("check").run(b"");
+    let said = String::from_utf8_lossy(&outcome.output).into_owned() + &outcome.log;
+    assert!(said.contains("run postern with group postdrop"), "{said}");
 }
 
 /// What it does, as a shell script; the reply's code, and words of it. It has `$G` to greet and `$S` to say yes.
