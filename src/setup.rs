@@ -92,7 +92,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("auth/auth_vpopmail_sql", "SMTP AUTH"),
     ("auth/auth_vpopmaild", "SMTP AUTH"),
     ("auth/authdeny", "SMTP AUTH"),
-    ("queue/postfix-queue", "Postfix's queue"),
 ];
 
 /// A configuration directory as read, and what its lines name.

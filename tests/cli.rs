@@ -510,7 +510,7 @@ fn every_line_of_debians_configuration_is_understood_or_named_with_a_reason() {
     let yet = "postern does not have this plugin yet";
     let queues = [
         ("queue/exim-bsmtp", Some("name Exim's program with exim_path")),
-        ("queue/postfix-queue", Some(yet)),
+        ("queue/postfix-queue {ROOM}/gone", Some("start Postfix")),
         ("queue/smtp-forward 127.0.0.1 1", Some("127.0.0.1:1: ")),
         ("queue/qmail-queue {ROOM}/bin/gone", Some("/bin/gone")),
         ("queue/maildir {ROOM}/mail", None),

@@ -11,6 +11,7 @@
 //! - `helo` (our name, `me`): what we call ourselves.
 //! - `timeout` (60): seconds for every single step: looking a name up, connecting, a reply, a write.
 //! - `deadline` (300): seconds for the whole hand-over.
+//! - `if_down`: `next` asks the next queue line where it is sure that nothing was handed over; `defer`.
 //! - `smtputf8` (1): offer SMTPUTF8 to clients. Set 0 if the agent does not take it.
 //! - `dsn` (0): offer DSN to clients. Set 1 only if the agent offers it.
 //!
@@ -59,7 +60,7 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     if client.places.iter().any(|place| matches!(place, client::place::Place::Host(_, 25))) {
         return Err(at_smtp);
     }
-    Ok(line(Lmtp { client, smtputf8: options.smtputf8, dsn: options.dsn }))
+    Ok(line(Lmtp { client, smtputf8: options.smtputf8, dsn: options.dsn }, options.if_down))
 }
 
 struct Lmtp {

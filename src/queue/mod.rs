@@ -13,15 +13,18 @@
 
 mod client;
 pub mod discard;
-pub mod lmtp;
 pub mod exim_bsmtp;
+pub mod lmtp;
 pub mod maildir;
 pub mod pipe;
+pub mod postdrop;
+mod postfix;
+pub mod postfix_queue;
 mod program;
 pub mod qmail_queue;
-pub mod smtp_forward;
 pub mod qmqp;
 pub mod sendmail;
+pub mod smtp_forward;
 #[cfg(test)]
 mod trial;
 
@@ -45,6 +48,8 @@ pub const ENTRIES: &[&Entry] = &[
     &lmtp::ENTRY,
     &maildir::ENTRY,
     &pipe::ENTRY,
+    &postdrop::ENTRY,
+    &postfix_queue::ENTRY,
     &qmail_queue::ENTRY,
     &qmqp::ENTRY,
     &sendmail::ENTRY,

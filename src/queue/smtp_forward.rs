@@ -16,6 +16,7 @@
 //! - `helo` (our name, `me`): what we call ourselves.
 //! - `timeout` (60): seconds for every single step: looking a name up, connecting, a reply, a write.
 //! - `deadline` (300): seconds for the whole hand-over.
+//! - `if_down`: `next` asks the next queue line where it is sure that nothing was handed over; `defer`.
 //! - `smtputf8` (1): offer SMTPUTF8 to clients. Set 0 if the next hop does not take it.
 //! - `dsn` (0): offer DSN to clients. Set 1 only if the next hop offers it.
 //!
@@ -69,7 +70,7 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     let xforward = settings.take::<bool>("xforward")?.is_none_or(|(wanted, _)| wanted);
     let (mut client, options) = client::read(settings, world, Protocol::Smtp, PORT)?;
     (client.xclient, client.xforward) = (xclient, xforward);
-    Ok(line(SmtpForward { client, smtputf8: options.smtputf8, dsn: options.dsn }))
+    Ok(line(SmtpForward { client, smtputf8: options.smtputf8, dsn: options.dsn }, options.if_down))
 }
 
 struct SmtpForward {

@@ -9,6 +9,7 @@ pub mod launch;
 pub mod mta;
 pub mod normal;
 pub mod play;
+pub mod postfix;
 pub mod replies;
 pub mod room;
 pub mod store;

@@ -96,6 +96,7 @@ impl Client {
         within(&self.world, self.deadline, || {
             let mut told = Vec::new();
             let mut last = None;
+            let mut untouched = true;
             for (place, address) in self.addresses() {
                 let failure = match address {
                     Ok(address) => match self.attempt(&address, session, envelope, message) {
@@ -108,6 +109,7 @@ impl Client {
                 };
                 told.push(failure.error.evidence.clone());
                 let go_on = failure.elsewhere;
+                untouched &= go_on;
                 last = Some(failure.error);
                 if !go_on {
                     break;
@@ -117,6 +119,8 @@ impl Client {
             told.retain(|told| !told.is_empty());
             error.evidence = told.join("; ");
             let by = if self.protocol == Protocol::Lmtp { "lmtp" } else { "smtp-forward" };
+            // What may be tried elsewhere was surely not handed over.
+            error.untouched = untouched;
             error.text = error.text.replacen(UNABLE, &format!("{UNABLE}{by}: "), 1);
             Err(error)
         })
@@ -333,5 +337,5 @@ pub(super) fn final_refusal(reply: &Reply) -> QueueError {
     let text = if said.is_empty() { format!("the next hop said {}", reply.code) } else { said };
     let severity = if reply.class() == 5 { Severity::Permanent } else { Severity::Transient };
     let evidence = format!("end of data: {reply}");
-    QueueError { severity, text, enhanced: reply.enhanced().unwrap_or((3, 0)), evidence }
+    QueueError { severity, text, enhanced: reply.enhanced().unwrap_or((3, 0)), evidence, untouched: false }
 }

@@ -142,7 +142,8 @@ impl Peer {
         let said = if said.is_empty() { format!("the next hop said {}", reply.code) } else { said };
         // Most name it themselves.
         let text = if said.contains(about) { said } else { format!("{about}: {said}") };
-        let error = QueueError { severity, text, enhanced: reply.enhanced().unwrap_or((3, 0)), evidence };
+        let enhanced = reply.enhanced().unwrap_or((3, 0));
+        let error = QueueError { severity, text, enhanced, evidence, untouched: false };
         // 421 is about the connection, not about the message.
         Failure { error, elsewhere: reply.code == 421 }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::super::IfDown;
 use super::place::Place;
 use super::{Client, Protocol};
 use crate::config::{ConfigError, Settings};
@@ -26,16 +27,27 @@ pub(in crate::queue) struct Options {
     deadline: u64,
     pub(in crate::queue) smtputf8: bool,
     pub(in crate::queue) dsn: bool,
+    pub(in crate::queue) if_down: IfDown,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { host: Vec::new(), port: None, helo: None, timeout: 60, deadline: 300, smtputf8: true, dsn: false }
+        Self {
+            host: Vec::new(),
+            port: None,
+            helo: None,
+            timeout: 60,
+            deadline: 300,
+            smtputf8: true,
+            dsn: false,
+            if_down: IfDown::Defer,
+        }
     }
 }
 
 /// A first word that is one of these is no host.
-const KEYS: [&str; 9] = ["host", "port", "helo", "timeout", "deadline", "smtputf8", "dsn", "xclient", "xforward"];
+const KEYS: [&str; 10] =
+    ["host", "port", "helo", "timeout", "deadline", "smtputf8", "dsn", "xclient", "xforward", "if_down"];
 
 /// Takes the positional words: host and port.
 pub(in crate::queue) fn positional(settings: &mut Settings) {
