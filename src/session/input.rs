@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::transport::{Fault, Transport};
 
 /// Room for commands: a pipelined group fits.
-const OCTETS_MIN: usize = 4 * 1024;
+const OCTETS_MIN: usize = 2 * 1024;
 /// Room for content: large reads are what makes DATA fast. Grows to it only under a client that fills what there is.
 const OCTETS_MAX: usize = 256 * 1024;
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-/// Room for a call's answer. A record is at most 280 octets; some hundred usual ones fit.
-const ROOM_OCTETS: usize = 4096;
+/// Room for a call's answer. A record is at most 280 octets; some sixty usual ones fit.
+const ROOM_OCTETS: usize = 2048;
 
 /// The names, without `.` and `..`, in no order.
 pub fn names(dir: &Path) -> io::Result<Vec<OsString>> {
