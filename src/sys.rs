@@ -14,7 +14,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{ManuallyDrop, zeroed};
 use std::net::TcpStream;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -124,6 +124,16 @@ pub fn prepare_for_children() {
     // SAFETY: only sets a flag on descriptors. Kernels before 5.11 refuse; then the launcher's stay as they were.
     unsafe { syscall(SYS_close_range, 3, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     let _ = handle(Signal::SIGCHLD, SigHandler::SigDfl, SaFlags::empty());
+}
+
+/// Octets written to a pipe that nobody has read yet; on Linux the writing end knows too.
+pub fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut octets: c_int = 0;
+    // SAFETY: FIONREAD writes one int, which outlives the call.
+    match unsafe { ioctl(pipe.as_raw_fd(), FIONREAD, &mut octets) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(octets.unsigned_abs() as usize),
+    }
 }
 
 /// A descriptor that polls readable once the process has ended (Linux 5.3).

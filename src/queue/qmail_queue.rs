@@ -18,9 +18,9 @@
 //!
 //! 8BITMIME is offered; BINARYMIME is not, for lines end in LF in there, nor is DSN, for which qmail has no place.
 //!
-//! Only exit status 0 after everything was written makes 250. 11 to 40 and 115 are permanent refusals (554), all else is
-//! transient (451): every other status, death by a signal, a time limit, a program that cannot be run, one that stopped
-//! reading too early (even if it then says 0). Text for the client is taken with status 82 and 88 from descriptor 4 (simscan,
+//! Only exit status 0 of a program that has read everything makes 250. 11 to 40 and 115 are permanent refusals (554), all else is
+//! transient (451): every other status, death by a signal, a time limit, a program that cannot be run, one that
+//! leaves any of the message or the envelope unread (even if it then says 0). Text for the client is taken with status 82 and 88 from descriptor 4 (simscan,
 //! netqmail's patch) or 6 (notqmail): `D` and the text is permanent, `Z` transient, at most 255 octets.
 //! After a time limit the message may have been queued all the same: the client tries again, so a duplicate is possible, a
 //! loss is not. The record shows `qp`, the program's process id, which is in qmail-send's log too.
@@ -181,11 +181,11 @@ impl QmailQueue {
     }
 }
 
-/// Writes message and envelope. False: the program stopped reading, and its exit status will say why. Then, or after an
+/// Writes message and envelope, and sees that each is read. False: the program stopped reading, and its exit status will say why. Then, or after an
 /// error, the envelope's final NUL was not sent, so that nothing that keeps to the protocol can have queued half a message.
 fn give(child: &mut dyn Child, message: &Message, records: &[u8]) -> Result<bool, (&'static str, io::Error)> {
     let mut pipe = MessagePipe { child, failed: false };
-    if let Err(error) = message.write_to(&mut pipe, LineEnds::Lf) {
+    if let Err(error) = message.write_to(&mut pipe, LineEnds::Lf).and_then(|_| pipe.drain()) {
         let ours = !pipe.failed;
         child.close(ENVELOPE);
         child.close(MESSAGE);
@@ -198,7 +198,7 @@ fn give(child: &mut dyn Child, message: &Message, records: &[u8]) -> Result<bool
     }
     // It reads the envelope only after the message's end.
     child.close(MESSAGE);
-    let sent = child.write(ENVELOPE, records);
+    let sent = child.write(ENVELOPE, records).and_then(|()| drain(child, ENVELOPE));
     child.close(ENVELOPE);
     match sent {
         Ok(()) => Ok(true),
@@ -207,10 +207,23 @@ fn give(child: &mut dyn Child, message: &Message, records: &[u8]) -> Result<bool
     }
 }
 
+/// Waits until all is read. What fits into the pipe is written without an error even if nobody ever reads it.
+fn drain(child: &mut dyn Child, pipe: usize) -> io::Result<()> {
+    if child.drained(pipe)? { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) }
+}
+
 /// The message's pipe, which knows whether an error is its own.
 struct MessagePipe<'a> {
     child: &'a mut dyn Child,
     failed: bool,
+}
+
+impl MessagePipe<'_> {
+    fn drain(&mut self) -> io::Result<()> {
+        let drained = drain(self.child, MESSAGE);
+        self.failed |= drained.is_err();
+        drained
+    }
 }
 
 impl Write for MessagePipe<'_> {
@@ -244,7 +257,7 @@ fn records(sender: &str, recipients: &[String]) -> Result<Vec<u8>, QueueError> {
     Ok(records)
 }
 
-/// What an end means (qmail-queue(8), qmail.c); `None`: queued. `whole`: everything was written.
+/// What an end means (qmail-queue(8), qmail.c); `None`: queued. `whole`: everything was read.
 fn refusal(exit: Exit, whole: bool, text: &[u8]) -> Option<QueueError> {
     let Exit::Code(code) = exit else {
         return Some(QueueError::transient(unable("crashed"), ""));
@@ -404,7 +417,20 @@ mod tests {
     fn programs_that_fail_before_their_end() {
         let exit = |exit| Canned { exit, ..Canned::default() };
         let stops = |reads_octets, code| Canned { reads_octets, exit: Ok(Exit::Code(code)), ..Canned::default() };
+        let leaves = |reads_octets, code| Canned { leaves_octets: 1 << 16, ..stops(reads_octets, code) };
+        // As it is written: LF for CRLF, and the whole envelope but for its final NUL.
+        let (message, almost) = (CONTENT.len() - 3, CONTENT.len() - 3 + 43);
         let table = [
+            (leaves(0, 0), Severity::Transient, "read error"),
+            (leaves(3, 0), Severity::Transient, "read error"),
+            (leaves(message - 1, 0), Severity::Transient, "read error"),
+            (leaves(message, 0), Severity::Transient, "read error"),
+            (leaves(almost, 0), Severity::Transient, "read error"),
+            (leaves(0, 31), Severity::Permanent, "permanently rejected"),
+            (leaves(message, 53), Severity::Transient, "disk full"),
+            (Canned { exit: Ok(Exit::Signal(9)), ..leaves(3, 0) }, Severity::Transient, "crashed"),
+            (Canned { exit: Err(ErrorKind::TimedOut), ..leaves(3, 0) }, Severity::Transient, "timeout"),
+            (Canned { exit: Err(ErrorKind::TimedOut), ..leaves(message, 0) }, Severity::Transient, "timeout"),
             (exit(Err(ErrorKind::TimedOut)), Severity::Transient, "timeout"),
             (exit(Err(ErrorKind::Other)), Severity::Transient, "temporary problem"),
             (exit(Ok(Exit::Signal(9))), Severity::Transient, "crashed"),
@@ -415,13 +441,16 @@ mod tests {
             (stops(CONTENT.len() + 3, 53), Severity::Transient, "disk full"),
         ];
         for (canned, severity, text) in table {
-            let shown = format!("{canned:?}");
+            let (shown, canned_reads) = (format!("{canned:?}"), canned.reads_octets);
             let (came, ran) = run("/q", FakeHost::default(), canned);
             let (denial, evidence) = came.unwrap_err();
             assert_eq!(denial.severity, severity, "{shown}");
             assert!(denial.text.contains(text), "{shown}: {denial:?}");
             assert!(evidence.starts_with("/q qp 4000: "), "{shown}: {evidence}");
             assert!(ran.killed || ran.waited, "{shown}");
+            // No envelope for one that left some of the message.
+            let unread = canned_reads < message;
+            assert!(!unread || ran.written[ENVELOPE].is_empty(), "{shown}");
         }
     }
 

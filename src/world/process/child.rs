@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::{Child, Exit};
-use crate::sys::{wait, watchdog};
+use crate::sys::{self, wait, watchdog};
 use crate::world::Deadline;
 
 /// How much of a child's output is kept while we are busy writing to it. A child that says more waits until it is read.
@@ -20,6 +20,9 @@ const AHEAD_OCTETS_MAX: usize = 1 << 20;
 const DROPPED_OCTETS_MAX: usize = 16 << 20;
 /// How often we look after a child where there is no pidfd.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often we look whether a child has read: at first, and at last, each wait twice the one before.
+const DRAIN_STEP_MIN: Duration = Duration::from_micros(50);
+const DRAIN_STEP_MAX: Duration = Duration::from_millis(2);
 /// How long a killed child may take to go.
 const REAP: Duration = Duration::from_secs(2);
 
@@ -50,14 +53,20 @@ pub(super) struct RealChild {
 }
 
 impl RealChild {
-    /// Waits until `pipe` takes octets; meanwhile keeps what the child says, or both would wait for each other.
+    /// Waits until `pipe` takes octets.
     fn wait_for_room(&mut self, pipe: usize) -> io::Result<()> {
         let until = self.deadline.step(self.pace);
+        if self.wait_beside(pipe, PollFlags::POLLOUT, until)? { Ok(()) } else { Err(late()) }
+    }
+
+    /// Waits until `pipe` polls for `events`, or has no reader; where it is for no event, the child's end does too. False: not
+    /// before `until`. Meanwhile keeps what the child says, or both would wait for each other.
+    fn wait_beside(&mut self, pipe: usize, events: PollFlags, until: Instant) -> io::Result<bool> {
         loop {
             let Some(End::Write(writer)) = self.pipes.get(pipe) else {
                 return Err(no_such_pipe());
             };
-            let mut waiting = vec![PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+            let mut waiting = vec![PollFd::new(writer.as_fd(), events)];
             let mut places = Vec::new();
             for (place, end) in self.pipes.iter().enumerate() {
                 if let End::Read(reader, ahead) = end
@@ -67,15 +76,17 @@ impl RealChild {
                     places.push(place);
                 }
             }
+            let pidfd = self.pidfd.as_ref().filter(|_| events.is_empty());
+            waiting.extend(pidfd.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
             if !wait::ready(&mut waiting, Some(until))? {
-                return Err(late());
+                return Ok(false);
             }
             let ready: Vec<bool> = waiting.iter().map(|one| one.any().unwrap_or(true)).collect();
             for (place, _) in places.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
                 self.read_ahead(*place)?;
             }
-            if ready[0] {
-                return Ok(());
+            if ready[0] || ready[1 + places.len()..].contains(&true) {
+                return Ok(true);
             }
         }
     }
@@ -175,6 +186,33 @@ impl Child for RealChild {
             }
         }
         Ok(())
+    }
+
+    fn drained(&mut self, pipe: usize) -> io::Result<bool> {
+        let (mut step, mut until) = (DRAIN_STEP_MIN, self.deadline.step(self.pace));
+        let (mut least, mut ended) = (usize::MAX, false);
+        loop {
+            let Some(End::Write(writer)) = self.pipes.get(pipe) else {
+                return Err(no_such_pipe());
+            };
+            let unread = sys::unread(writer.as_fd())?;
+            // In this order: what it read before its end counts.
+            if unread == 0 || ended {
+                return Ok(unread == 0);
+            }
+            if unread < least {
+                (least, until) = (unread, self.deadline.step(self.pace));
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Err(late());
+            }
+            ended = self.wait_beside(pipe, PollFlags::empty(), until.min(now + step))?;
+            if self.pidfd.is_none() {
+                ended |= self.exit.is_some() || self.reap()?.is_some();
+            }
+            step = DRAIN_STEP_MAX.min(2 * step);
+        }
     }
 
     fn close(&mut self, pipe: usize) {

@@ -14,6 +14,8 @@ pub struct Canned {
     pub cannot_start: Option<io::ErrorKind>,
     /// After so many octets, over all pipes, it reads no more: `BrokenPipe`.
     pub reads_octets: usize,
+    /// But so many more can be written, and lie unread in its pipes.
+    pub leaves_octets: usize,
     /// What it writes to every pipe that comes from it.
     pub output: Vec<u8>,
     /// How it ends, or why waiting for that fails (`TimedOut`: it hangs).
@@ -23,7 +25,13 @@ pub struct Canned {
 /// It reads everything, says nothing and exits with 0.
 impl Default for Canned {
     fn default() -> Self {
-        Self { cannot_start: None, reads_octets: usize::MAX, output: Vec::new(), exit: Ok(Exit::Code(0)) }
+        Self {
+            cannot_start: None,
+            reads_octets: usize::MAX,
+            leaves_octets: 0,
+            output: Vec::new(),
+            exit: Ok(Exit::Code(0)),
+        }
     }
 }
 
@@ -78,13 +86,14 @@ impl Process for FakeProcess {
             killed: false,
         });
         let place = ran.len() - 1;
-        Ok(Box::new(FakeChild { outcome, place, ran: self.ran.clone() }))
+        Ok(Box::new(FakeChild { outcome, place, unread: false, ran: self.ran.clone() }))
     }
 }
 
 struct FakeChild {
     outcome: Canned,
     place: usize,
+    unread: bool,
     ran: Rc<RefCell<Vec<Ran>>>,
 }
 
@@ -104,10 +113,23 @@ impl FakeChild {
 impl Child for FakeChild {
     fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()> {
         self.check(pipe, Direction::ToChild)?;
-        let taken = octets.len().min(self.outcome.reads_octets);
-        self.outcome.reads_octets -= taken;
+        let read = octets.len().min(self.outcome.reads_octets);
+        self.outcome.reads_octets -= read;
+        let left = (octets.len() - read).min(self.outcome.leaves_octets);
+        self.outcome.leaves_octets -= left;
+        self.unread |= left > 0;
+        let taken = read + left;
         self.ran(|ran| ran.written[pipe].extend_from_slice(&octets[..taken]));
         if taken == octets.len() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+
+    fn drained(&mut self, pipe: usize) -> io::Result<bool> {
+        self.check(pipe, Direction::ToChild)?;
+        // Where something lies, only its end would tell.
+        if self.unread {
+            self.outcome.exit?;
+        }
+        Ok(!self.unread)
     }
 
     fn close(&mut self, pipe: usize) {
@@ -156,7 +178,12 @@ mod tests {
         let process = FakeProcess::default()
             .answer(Canned { cannot_start: Some(io::ErrorKind::PermissionDenied), ..Canned::default() })
             .answer(Canned { reads_octets: 3, output: b"Dno".to_vec(), exit: Ok(Exit::Code(82)), ..Canned::default() })
-            .answer(Canned { exit: Err(io::ErrorKind::TimedOut), ..Canned::default() });
+            .answer(Canned {
+                reads_octets: 1,
+                leaves_octets: 1,
+                exit: Err(io::ErrorKind::TimedOut),
+                ..Canned::default()
+            });
         let job = Job { pipes: vec![Pipe::to_child(&[0]), Pipe::from_child(&[4, 6])], ..Job::new("/bin/qmail-queue") };
         let kind = |error: io::Error| error.kind();
 
@@ -173,6 +200,11 @@ mod tests {
         drop(child);
 
         let mut child = process.spawn(&job).expect("the third");
+        assert!(child.write(0, b"a").is_ok());
+        assert_eq!(child.drained(0).ok(), Some(true));
+        assert!(child.write(0, b"b").is_ok());
+        assert_eq!(child.drained(0).err().map(kind), Some(io::ErrorKind::TimedOut));
+        assert_eq!(child.write(0, b"c").err().map(kind), Some(io::ErrorKind::BrokenPipe));
         assert_eq!(child.wait().err().map(kind), Some(io::ErrorKind::TimedOut));
         drop(child);
         assert_eq!(process.spawn(&job).err().map(kind), Some(io::ErrorKind::NotFound));

@@ -108,6 +108,9 @@ pub trait Child {
     /// Writes all of it. `BrokenPipe`: the child reads no more; its exit status will say why. What the child says meanwhile
     /// is kept for `read`.
     fn write(&mut self, pipe: usize, octets: &[u8]) -> io::Result<()>;
+    /// Waits until everything written to `pipe` has been read. False: it has not been, and will not be; the child has ended or
+    /// has closed its end. A write that succeeds says nothing of this: a pipe holds 64 KiB.
+    fn drained(&mut self, pipe: usize) -> io::Result<bool>;
     /// Closes our end, so that a child that reads sees the end.
     fn close(&mut self, pipe: usize);
     /// Reads to the end of what the child writes, or until it has exited; keeps the first `octets_max`, drops the rest.
@@ -403,6 +406,37 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_unread_in_a_pipe_shows() {
+        let table = [
+            // Not before we have written.
+            ("sleep 0.1; exit 0", Some(false)),
+            ("sleep 0.1; exec 0<&-; sleep 20", Some(false)),
+            ("head -c 2 >/dev/null", Some(false)),
+            // Somebody else holds it open, unread.
+            ("sleep 0.1; sleep 5 <&0 & exit 0", Some(false)),
+            ("cat >/dev/null", Some(true)),
+            ("sleep 0.1; head -c 3 >/dev/null; sleep 20", Some(true)),
+            // It speaks more than its pipe holds before it reads.
+            ("head -c 300000 /dev/zero; cat >/dev/null", Some(true)),
+            ("sleep 20", None),
+            ("head -c 2 >/dev/null; sleep 20", None),
+        ];
+        for (script, expected) in table {
+            let start = Instant::now();
+            let mut child = spawn(&Job { pace: 3 * SHORT, ..shell(script) });
+            child.write(0, b"abc").expect("it fits into the pipe");
+            let drained = child.drained(0).map_err(|error| error.kind());
+            assert_eq!(drained, expected.ok_or(io::ErrorKind::TimedOut), "{script}");
+            assert!(start.elapsed() < LONG / 5, "{script}");
+        }
+        let mut child = spawn(&shell("sleep 20"));
+        assert_eq!(child.drained(0).ok(), Some(true), "nothing was written");
+        assert!(child.drained(1).is_err() && child.drained(2).is_err(), "not ours to write");
+        child.close(0);
+        assert!(child.drained(0).is_err(), "closed");
+    }
+
+    #[test]
     fn a_slow_reader_is_waited_for_and_a_standing_one_is_not() {
         let mut job = shell("for i in 1 2 3 4 5 6 7 8; do head -c 32768 >/dev/null; sleep 0.1; done; cat >/dev/null");
         // Less than the whole takes, more than one step.
@@ -435,6 +469,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= SHORT);
         assert_eq!(child.write(0, b"x").expect_err("too late").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(child.drained(0).expect_err("too late").kind(), io::ErrorKind::TimedOut);
         assert_eq!(child.wait().expect_err("too late").kind(), io::ErrorKind::TimedOut);
         assert_eq!(child.read(1, 9).expect_err("too late").kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() < LONG / 4);
