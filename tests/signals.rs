@@ -50,6 +50,8 @@ fn role() {
         }
         "overrun" | "overrun quietly" => {
             watchdog::speak(role == "overrun");
+            watchdog::session("the_session");
+            watchdog::name("the_slow_one");
             let mut child = world().process.spawn(&Job { arguments: vec!["20".into()], ..Job::new("/bin/sleep") });
             let id = child.as_mut().expect("it starts").id();
             writeln!(std::io::stderr(), "child {id}").expect("written");
@@ -134,9 +136,13 @@ fn an_overrun_ends_the_process_and_its_children() {
     let (heard, logged, status) = over_socket("overrun", false);
     assert_eq!((status.code(), status.signal()), (Some(111), None), "{logged}");
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"), "{heard:?}");
+    assert!(
+        heard.ends_with("421 4.3.0 the_slow_one ran over its time, closing connection (the_session)\r\n"),
+        "{heard:?}"
+    );
     // Our stderr has an end, so the child, which had it too, is gone.
     assert!(logged.starts_with("child "), "{logged}");
+    assert!(logged.contains("[the_session] the_slow_one: error, over its time"), "{logged}");
 
     let (heard, _, status) = over_socket("overrun quietly", false);
     assert_eq!(status.code(), Some(111));
@@ -150,7 +156,10 @@ fn an_overrun_ends_the_process_and_its_children() {
 fn the_overrun_is_told_through_a_pipe_too() {
     let output = command("overrun").stdin(Stdio::null()).output().expect("it runs");
     let heard = String::from_utf8_lossy(&output.stdout);
-    assert!(heard.ends_with("421 4.3.0 Internal time limit, closing connection\r\n"), "{heard:?}");
+    assert!(
+        heard.ends_with("421 4.3.0 the_slow_one ran over its time, closing connection (the_session)\r\n"),
+        "{heard:?}"
+    );
 }
 
 #[test]
