@@ -398,7 +398,8 @@ fn check_names_a_chain_that_can_take_no_mail() {
         ("", "no queue line"),
         ("rcpt_ok\nqueue/qmail-queue {ROOM}/bin/none\n", "/bin/none"),
         ("rcpt_ok\nqueue/maildir /proc/mail\n", "/proc"),
-        ("rcpt_ok\nqueue/exim-bsmtp\n", "does not have this plugin yet"),
+        ("rcpt_ok\nqueue/exim-bsmtp\n", "name Exim's program with exim_path"),
+        ("dnsbl\nrcpt_ok\nqueue/discard\n", "does not have this plugin yet"),
         ("rcpt_ok\nqueue/smtp-forward 127.0.0.1 1\n", "127.0.0.1:1: "),
         ("rcpt_ok\nqueue/lmtp /nonexistent/lmtp\n", "does a server listen there?"),
     ];
