@@ -304,7 +304,7 @@ fn unknown(name: &str, nearest: Option<&str>) -> String {
     }
 }
 
-/// What every line may say, whatever its plugin (DESIGN §4).
+/// What every line may say, whatever its plugin.
 fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigError> {
     let mut standard = Standard { on_error: entry.on_error, ..Standard::default() };
     if entry.kind == Kind::Queue {

@@ -1,7 +1,7 @@
 //! Asks the plugins in the order of `config/plugins` until one decides, and writes down who decided what.
 //!
 //! In: facts (`facts`). Out: an `Outcome`, which the session turns into a reply, and `Decision`s for the record. The chain
-//! does observe, on_error, panics, time, immunity (DESIGN §4); it knows nothing of SMTP replies.
+//! does observe, on_error, panics, time, immunity; it knows nothing of SMTP replies.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

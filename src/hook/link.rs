@@ -10,7 +10,7 @@ use super::{Answer, Hook, HookSet, Plugin, Trouble};
 use crate::sys::watchdog;
 use crate::world::World;
 
-/// How far a plugin may overrun its budget outside the world's calls before the process ends (DESIGN §4).
+/// How far a plugin may overrun its budget outside the world's calls before the process ends.
 const OVERRUN: Duration = Duration::from_secs(5);
 
 /// A call that stops at its deadline comes back this much later, and that is in time.
@@ -27,7 +27,7 @@ pub enum OnError {
     Decline,
 }
 
-/// What every line may say (DESIGN §4), whatever its plugin.
+/// What every line may say, whatever its plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standard {
     /// Shadow mode: denials are recorded and withheld.

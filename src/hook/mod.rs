@@ -27,7 +27,7 @@ pub use ruling::{Change, Denial, Receipt, Ruling, Severity, Then, Trouble, Verdi
 /// One point of the dialog at which plugins are asked. Named as in qpsmtpd, `-` written `_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)] // DESIGN: each is described at the Plugin method of its name.
+#[allow(missing_docs)] // Each is described at the Plugin method of its name.
 pub enum Hook {
     PreConnection,
     Connect,

@@ -6,7 +6,7 @@ use crate::hook::{Denial, Hook, Receipt, Severity, Then};
 use crate::smtp::command::SyntaxError;
 use crate::smtp::reply::{Enhanced, Reply};
 
-/// The basic code and the enhanced code of a refusal (DESIGN §3; RFC 5321 §4.2, RFC 3463).
+/// The basic code and the enhanced code of a refusal (RFC 5321 §4.2, RFC 3463).
 pub(super) fn codes(hook: Hook, denial: &Denial) -> (u16, Enhanced) {
     use Hook as H;
     let permanent = match hook {
