@@ -31,8 +31,9 @@ fn a_room_uses_only_rooms_before_it() {
 fn the_map_shows_every_room_in_its_order() {
     let map = fs::read_to_string(source().join("lib.rs")).unwrap();
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! | [")?.split_once(" | "));
-    let shown: Vec<String> =
-        rows.flat_map(|(names, _)| names.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect();
+    let shown: Vec<String> = rows
+        .flat_map(|(names, _)| names.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     assert_eq!(shown, rooms(), "the table of src/lib.rs, and its modules");
     let there: BTreeSet<String> = files().into_iter().map(|(room, _)| room).collect();
     assert_eq!(there, rooms().into_iter().collect(), "files in src, and the modules of src/lib.rs");
