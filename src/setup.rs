@@ -214,7 +214,8 @@ impl Setup {
             None => None,
         };
         let mut settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
-        let standard = standard(&mut settings, entry);
+        let naughty = self.naughty(&settings, entry);
+        let standard = naughty.and_then(|()| standard(&mut settings, entry));
         let (standard, plugin) = match (standard, (entry.build)(settings, world)) {
             (Ok(standard), Ok(plugin)) => (standard, plugin),
             (Err(first), Err(second)) => {
@@ -237,6 +238,27 @@ impl Setup {
             plugin,
             broken: false,
         }))
+    }
+
+    /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
+    fn naughty(&self, settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
+        let is_naughty = |line: &ChainLine| match self.find(&line.name) {
+            Found::Entry(entry) => entry.name == "naughty",
+            // A fault of its own, and told.
+            Found::Planned(_) => same_name(&line.name, "naughty"),
+            Found::Retired(_) | Found::Unknown(_) => false,
+        };
+        if entry.kind == Kind::Logger || self.lines.iter().any(is_naughty) {
+            return Ok(());
+        }
+        // What is not understood here the plugin will tell.
+        match settings.clone().take::<String>("reject") {
+            Ok(Some((word, origin))) if word == "naughty" => {
+                let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
+                Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).

@@ -4,8 +4,11 @@
 mod common;
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,6 +20,7 @@ use common::normal::difference;
 use common::play::{End, Outcome, Play};
 use common::room::Room;
 use common::store;
+use nix::fcntl::OFlag;
 use regex_lite::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,9 +29,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What `try` says if root runs it, here the tests.
+const AS_ROOT: &str = "warn: trying as root: what is queued will belong to root; try as the user that serves, or name it in \
+                       config/user\n";
+
 /// Runs `postern --config DIR/config WORDS`, with this on standard input.
 fn run(room: &Room, words: &[&str], input: &str) -> Outcome {
-    words.iter().fold(Play::new(room), |play, word| play.argument(word)).run(input.as_bytes())
+    let mut outcome = words.iter().fold(Play::new(room), |play, word| play.argument(word)).run(input.as_bytes());
+    if let Some(log) = outcome.log.strip_prefix(AS_ROOT) {
+        outcome.log = log.to_owned();
+    }
+    outcome
 }
 
 fn text(outcome: &Outcome) -> String {
@@ -250,7 +262,8 @@ fn try_cannot_read_its_file() {
 #[test]
 fn a_wrong_command_line_is_for_whoever_wrote_it() {
     let room = room();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 5] = [
+        (&["chek"], "tip: a similar subcommand exists: 'check'\n"),
         (&["try"], "<FILE>"),
         (&["try", "-", "--remote-ip", "here"], "--remote-ip"),
         (&["try", "-", "--remote-host", "a b"], "--remote-host"),
@@ -265,6 +278,31 @@ fn a_wrong_command_line_is_for_whoever_wrote_it() {
     let outcome = run(&room, &["--listen"], "");
     assert_eq!(outcome.end, End::Code(100));
     assert!(text(&outcome).starts_with("421 4.3.5 "), "{}", text(&outcome));
+}
+
+#[test]
+fn a_wrong_command_line_answers_a_client_behind_a_socket() {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    let mut postern = Command::new(common::binary());
+    postern.arg("chek").stdin(OwnedFd::from(server.try_clone().unwrap())).stdout(OwnedFd::from(server));
+    let status = postern.stderr(Stdio::null()).status().unwrap();
+    drop(postern);
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("421 4.3.5 "), "{said}");
+    assert_eq!(status.code(), Some(100));
+}
+
+#[test]
+fn bare_on_a_terminal_it_explains_itself() {
+    let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).unwrap();
+    nix::pty::grantpt(&master).unwrap();
+    nix::pty::unlockpt(&master).unwrap();
+    let terminal = File::options().read(true).write(true).open(nix::pty::ptsname_r(&master).unwrap()).unwrap();
+    let output = Command::new(common::binary()).stdin(terminal).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(100), &b""[..]));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("\nUsage: postern ") && said.contains("\n  check "), "{said}");
 }
 
 #[test]
@@ -342,7 +380,7 @@ error: ROOM/config/badrcptto line 1: badrcptto: \"/[/\" is not a pattern that ca
 error: ROOM/config/plugins line 8: dnsbl: postern does not have this plugin yet (DNS lists of clients): until it does, take the line out, or no mail is taken
 warning: ROOM/config/plugins line 9: virus/sophie: retired, the line does nothing: the product is gone; use a scanner that lives
 error: ROOM/config/plugins line 10: My::Plugin: there is no plugin \"My::Plugin\" (a Perl module cannot be run here)
-error: ROOM/config/plugins line 13: loop: hops_max: invalid value: integer `0`, expected a nonzero u32
+error: ROOM/config/plugins line 13: loop: hops_max: \"0\" is not a whole number of at least 1
 error: ROOM/config/plugins line 17: queue/qmail-queue: ROOM/bin/gone: No such file or directory (os error 2); name the program on the line, or set $QMAILQUEUE
 error: ROOM/config/plugins.d/headers.toml line 1: not TOML: extra `=`, expected nothing
 error: ROOM/config/logging line 1: logging/fil: there is no plugin \"logging/fil\" (did you mean \"logging/file\"?)
@@ -422,6 +460,107 @@ fn check_names_a_chain_that_can_take_no_mail() {
         assert!(text(&outcome).contains(fault), "{}", text(&outcome));
         assert_eq!(outcome.end, End::Code(100));
     }
+}
+
+#[test]
+fn check_tells_what_was_probably_not_meant() {
+    let rows = [
+        ("rcpt_ok\nqueue/discard\n", None, "warning: ROOM/config/plugins line 2: queue/discard: no other queue line"),
+        (
+            "rcpt_ok\nqueue/discard\n",
+            Some(("rcpthosts", "# none\n")),
+            "/rcpthosts: empty: only mail for `me` mx.example is",
+        ),
+        (
+            "badrcptto\ncount_denies\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 2: count_denies: stands after badrcptto on line 1",
+        ),
+        (
+            "badmailfrom reject naughty\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "error: ROOM/config/plugins line 1: badmailfrom: reject: without the plugin naughty",
+        ),
+        (
+            "headers\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            Some(("plugins.d/headers.toml", "require = \"From\"\nreject = \"naughty\"\n")),
+            "error: ROOM/config/plugins.d/headers.toml line 2: headers: reject: without the plugin naughty",
+        ),
+    ];
+    for (plugins, file, told) in rows {
+        let room = Room::new(plugins);
+        file.into_iter().for_each(|(name, text)| room.config(name, text));
+        let findings = findings(&run(&room, &["check"], ""), &room);
+        assert!(findings.contains(told), "{told}\n{findings}");
+        // What is an error is not served.
+        let outcome = run(&room, &[], "QUIT\r\n");
+        assert_eq!(text(&outcome).starts_with("421 "), told.starts_with("error"), "{plugins}{}", text(&outcome));
+    }
+    let room = Room::new("rcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    fs::remove_file(room.path("config/rcpthosts")).unwrap();
+    let findings = findings(&run(&room, &["check"], ""), &room);
+    assert_eq!(findings, "warning: ROOM/config/rcpthosts: not there: only mail for `me` mx.example is taken\n");
+    let said = text(&run(&room, &["try", "-"], DIALOG));
+    assert!(said.contains("here.example is not mx.example, and there is no rcpthosts"), "{said}");
+}
+
+#[test]
+fn check_tells_no_faults_that_only_follow_from_another() {
+    let room = Room::bare();
+    room.config("me", "mx.example\n");
+    room.config("rcpthosts", "here.example\n");
+    fs::create_dir(room.path("config/plugins")).unwrap();
+    let findings = findings(&run(&room, &["check"], ""), &room);
+    assert_eq!(findings, "error: ROOM/config/plugins: cannot be read: Is a directory (os error 21)\n");
+}
+
+#[test]
+fn check_and_try_tell_as_whom() {
+    if !common::require_root() {
+        return;
+    }
+    let outcome = Play::new(&room()).argument("try").argument("-").run(b"QUIT\n");
+    assert_eq!(outcome.log, AS_ROOT);
+    let room = Room::new("rcpt_ok\nbadrcptto\nqueue/maildir ../mail/../kept/mail\n");
+    let mode = |name: &str, mode| fs::set_permissions(room.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(room.path("kept")).unwrap();
+    room.config("logging", "logging/file {ROOM}/kept/log\n");
+    room.config("badrcptto", "closed@here.example\n");
+    ["", "config", "kept"].iter().for_each(|name| mode(name, 0o755));
+    mode("config/badrcptto", 0o600);
+    let kept =
+        room.path("kept").canonicalize().unwrap().display().to_string().replace(room.root().to_str().unwrap(), "ROOM");
+    let faults = [
+        "error: ROOM/config/badrcptto: badrcptto: cannot be read: Permission denied (os error 13)".to_owned(),
+        format!(
+            "error: ROOM/config/plugins line 3: queue/maildir: the maildir {kept}/mail is not there, and nobody cannot write to {kept} to make it"
+        ),
+        "error: ROOM/config/logging line 1: logging/file: the log's ROOM/kept cannot be written to by nobody: EACCES"
+            .to_owned(),
+    ];
+    let tried = |words: &[&str]| {
+        let outcome = run(&room, words, "");
+        (text(&outcome).replace(room.root().to_str().unwrap(), "ROOM"), outcome.end)
+    };
+    let (as_root, end) = tried(&["check"]);
+    assert!(as_root.contains("/user: not there: tried as root; say --user NAME"), "{as_root}");
+    assert!(!as_root.contains("cannot be") && end == End::Code(0), "{as_root}");
+    let (as_named, end) = tried(&["check", "--user", "nobody"]);
+    assert!(as_named.contains("/user: not asked: all was tried as nobody"), "{as_named}");
+    assert_eq!(end, End::Code(100));
+    room.config("user", "nobody\n");
+    let (as_configured, end) = tried(&["check"]);
+    assert!(as_configured.contains("/user: plugins and backends were tried as nobody"), "{as_configured}");
+    assert_eq!(end, End::Code(100));
+    for (fault, found) in faults.iter().flat_map(|fault| [(fault, &as_named), (fault, &as_configured)]) {
+        assert!(found.contains(fault), "{fault}\n{found}");
+    }
+    mode("kept", 0o700);
+    fs::create_dir_all(room.path("kept/mail/new")).unwrap();
+    let (closed, _) = tried(&["check"]);
+    assert!(closed.contains("line 3: queue/maildir: nobody cannot reach the maildir "), "{closed}");
+    let (nobody, end) = tried(&["check", "--user", "no-such-account"]);
+    assert!(nobody.contains("no-such-account") && end == End::Code(100), "{nobody}");
 }
 
 #[test]

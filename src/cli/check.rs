@@ -9,6 +9,7 @@ mod files;
 mod lists;
 mod relay;
 mod service;
+mod user;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,14 +29,17 @@ use crate::world::World;
 /// Judge a configuration directory: every fault, with file and line
 ///
 /// A line for each finding: error, warning or note, the file, its line, what is wrong. Backends are
-/// asked whether they are there; nothing is queued. Run it as the user that will serve, or it cannot
-/// tell what that user may read and write.
+/// asked whether they are there; nothing is queued. What may be read and written is tried as the user
+/// that serves: root becomes that of --user, else of config/user.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_help = "Exit status: 0 no error (there may be warnings); 100 errors.")]
 pub(super) struct Arguments {
     /// Write JSON: one object for each finding, one for the summary
     #[arg(long)]
     json: bool,
+    /// Try it as this user, the one that the launcher serves as (else that of config/user)
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 /// How bad it is.
@@ -145,13 +149,20 @@ pub(super) fn run(arguments: &Arguments, options: &Options, extra: &'static [&'s
     log::begin(Level::Error, launch::stderr_usable());
     // What would be logged is found, and told, anyway.
     log::mute();
-    let findings = find(options, extra);
+    let findings = find(arguments.user.as_deref(), options, extra);
     show(arguments, &findings);
     if findings.count(Grade::Error) > 0 { WRONG } else { 0 }
 }
 
-fn find(options: &Options, extra: &'static [&'static Entry]) -> Findings {
+fn find(user: Option<&str>, options: &Options, extra: &'static [&'static Entry]) -> Findings {
     let mut findings = Findings::default();
+    // As a launcher does it, before anything is read.
+    if let Some(name) = user
+        && let Err(fault) = user::become_named(name)
+    {
+        findings.fault(ConfigError::new(fault));
+        return findings;
+    }
     let setup = match setup::inspect(options, extra) {
         Ok((setup, faults)) => {
             faults.into_iter().for_each(|fault| findings.fault(fault));
@@ -162,9 +173,13 @@ fn find(options: &Options, extra: &'static [&'static Entry]) -> Findings {
             return findings;
         }
     };
+    // What serving reads as root, before it becomes config/user, is read so here too.
+    let mut of_files = Findings::default();
+    files::check(&setup, options.chain.as_deref(), &mut of_files);
+    user::become_configured(user, &setup, &mut findings);
     let world = World::real(Rc::clone(&setup.dir));
     chain::check(&setup, options.chain.as_deref(), &world, &mut findings);
-    files::check(&setup, options.chain.as_deref(), &mut findings);
+    of_files.0.into_iter().for_each(|finding| findings.put(finding));
     lists::check(&setup, &mut findings);
     relay::check(&setup, &mut findings);
     service::check(&setup, &mut findings);

@@ -8,10 +8,11 @@ mod serve;
 mod try_dialog;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::hook::Entry;
 use crate::setup::Options;
@@ -75,6 +76,10 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
     // Before anything can panic or print.
     if crate::launch::protect_descriptors().is_err() {
         return ExitCode::from(TROUBLE);
+    }
+    if std::env::args_os().len() <= 1 && std::io::stdin().is_terminal() {
+        print::trouble(Arguments::command().render_help().to_string().trim_end());
+        return ExitCode::from(WRONG);
     }
     // The hot path: a launcher's command line does not enter the parser for people.
     if let Some(options) = launcher_options(std::env::args_os().skip(1)) {

@@ -56,13 +56,16 @@ pub(super) fn serve(options: &Options, extra: &'static [&'static Entry]) -> u8 {
 
 /// A command line that cannot be understood: the client is told to come back, the log what is wrong.
 pub(super) fn bad_arguments(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, InvalidSubcommand,
+    };
     if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     // A launcher runs no subcommand, and gives us a socket and no terminal.
-    let command = std::env::args_os().skip(1).any(|word| Task::has_subcommand(&word.to_string_lossy()));
+    let known = || std::env::args_os().skip(1).any(|word| Task::has_subcommand(&word.to_string_lossy()));
+    let command = error.kind() == InvalidSubcommand || known();
     let person = command && launch::Standard.peer() == Peer::NoSocket;
     if person || (launch::stderr_usable() && std::io::stdin().is_terminal()) {
         super::print::trouble(error.to_string().trim_end());

@@ -114,8 +114,13 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
     let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
-    if let Some(user) = setup.core.user.as_deref().filter(|_| Uid::effective().is_root()) {
-        become_user(user).map_err(|fault| vec![ConfigError::new(fault)])?;
+    if Uid::effective().is_root() {
+        match setup.core.user.as_deref() {
+            Some(user) => become_user(user).map_err(|fault| vec![ConfigError::new(fault)])?,
+            None => tracing::warn!(
+                "trying as root: what is queued will belong to root; try as the user that serves, or name it in config/user"
+            ),
+        }
     }
     let world = World::real(Rc::clone(&setup.dir));
     // The loggers are built to be judged, and not used.

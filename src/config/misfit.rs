@@ -58,6 +58,22 @@ impl de::Error for Misfit {
         Self::new(Fault::Other(text.to_string()))
     }
 
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_value(found, expected)
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let found = match found {
+            de::Unexpected::Bool(yes) => yes.to_string(),
+            de::Unexpected::Unsigned(number) => number.to_string(),
+            de::Unexpected::Signed(number) => number.to_string(),
+            de::Unexpected::Float(number) => number.to_string(),
+            de::Unexpected::Str(text) => text.to_owned(),
+            other => return Self::custom(format!("this is {other}, and not {}", plain(&expected.to_string()))),
+        };
+        Self::new(Fault::bad_value(&found, plain(&expected.to_string())))
+    }
+
     fn missing_field(field: &'static str) -> Self {
         Self { missing: true, ..Self::new(Fault::NoSetting(field.to_owned())) }
     }
@@ -71,7 +87,41 @@ impl de::Error for Misfit {
     }
 }
 
+/// What serde expects, in words for those who do not write Rust.
+fn plain(expected: &str) -> &str {
+    let is_number = |name: &str| name.starts_with(['u', 'i']) && name[1..].bytes().all(|octet| octet.is_ascii_digit());
+    match expected.strip_prefix("a nonzero ") {
+        Some(name) if name.starts_with('i') => "a whole number other than 0",
+        Some(_) => "a whole number of at least 1",
+        None if expected.len() > 1 && is_number(expected) => "a whole number",
+        None => expected,
+    }
+}
+
 pub(super) fn unknown(key: &str, known: &'static [&'static str]) -> Fault {
     let nearest = nearest(key, known.iter().copied()).map(str::to_owned);
     Fault::UnknownSetting { key: key.to_owned(), nearest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_said_is_rust() {
+        let rows = [
+            ("a nonzero u32", "a whole number of at least 1"),
+            ("a nonzero i8", "a whole number other than 0"),
+            ("u16", "a whole number"),
+            ("i128", "a whole number"),
+            ("i", "i"),
+            ("u", "u"),
+            ("", ""),
+            ("utmost", "utmost"),
+            ("0, 1 or \"naughty\"", "0, 1 or \"naughty\""),
+        ];
+        for (expected, words) in rows {
+            assert_eq!(plain(expected), words, "{expected}");
+        }
+    }
 }

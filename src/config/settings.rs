@@ -375,8 +375,8 @@ mod tests {
             ("reject maybe", "", format!("{LINE}reject: \"maybe\" {YES}")),
             ("reject 2", "", format!("{LINE}reject: \"2\" {YES}")),
             ("hops-max 7x", "", format!("{LINE}hops-max: \"7x\" is not a whole number")),
-            ("hops_max 300", "", format!("{LINE}hops_max: \"300\" is not a whole number between 0 and 255")),
-            ("hops_max -1", "", format!("{LINE}hops_max: \"-1\" is not a whole number between 0 and 255")),
+            ("hops_max 300", "", format!("{LINE}hops_max: \"300\" is not a whole number of at most 255")),
+            ("hops_max -1", "", format!("{LINE}hops_max: \"-1\" is not a whole number of at least 0")),
             (
                 "hops_max 9999999999999999999999999999999999999999999",
                 "",

@@ -72,8 +72,11 @@ impl<'a> Source<'a> {
         const EXPECTED: &str = "a whole number";
         let text = self.text(EXPECTED)?;
         let number: i128 = text.parse().map_err(|_| Misfit::new(Fault::bad_value(text.as_ref(), EXPECTED)))?;
-        T::try_from(number)
-            .map_err(|_| Misfit::new(Fault::bad_value(text.as_ref(), format!("{EXPECTED} between {least} and {most}"))))
+        T::try_from(number).map_err(|_| {
+            // The other bound is far away, and only says how wide the field is.
+            let bound = if number < 0 { format!("at least {least}") } else { format!("at most {most}") };
+            Misfit::new(Fault::bad_value(text.as_ref(), format!("{EXPECTED} of {bound}")))
+        })
     }
 
     fn float(self) -> Result<f64, Misfit> {

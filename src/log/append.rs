@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
 
 /// A file, FIFO or device that lines are appended to.
 pub struct AppendFile(File);
@@ -29,6 +31,26 @@ impl AppendFile {
                 Err(error) => Err(error),
             };
         }
+    }
+}
+
+/// For `check`: why `user`, whom we are, cannot append to the file, or cannot make it. Opens nothing: whoever checks would be the owner
+/// of a new file.
+pub fn cannot_append(path: &Path, user: &str) -> Option<String> {
+    let fault = |what: &Path, error| {
+        let what = what.display();
+        Some(format!("the log's {what} cannot be written to by {user}: {error}"))
+    };
+    if path.is_dir() {
+        return Some(format!("the log's {} is a directory, and no file", path.display()));
+    }
+    match access(path, AccessFlags::W_OK) {
+        Ok(()) => None,
+        Err(Errno::ENOENT) => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            access(dir, AccessFlags::W_OK | AccessFlags::X_OK).err().and_then(|error| fault(dir, error))
+        }
+        Err(error) => fault(path, error),
     }
 }
 
@@ -58,6 +80,15 @@ mod tests {
         assert_eq!(full.append(b"x\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(AppendFile::open(&dir.path().join("none/log")).is_err());
         assert!(AppendFile::open(dir.path()).is_err());
+        // Told without opening anything. That a user's rights count is seen in tests/cli.rs.
+        assert!(cannot_append(dir.path(), "us").is_some_and(|text| text.ends_with("is a directory, and no file")));
+        let new = dir.path().join("new");
+        assert_eq!((cannot_append(&new, "us"), new.exists()), (None, false));
+        assert!(
+            cannot_append(&dir.path().join("none/log"), "us")
+                .is_some_and(|text| text.contains("none cannot be written"))
+        );
+        assert!(cannot_append(Path::new("/proc/loadavg/x"), "us").is_some());
 
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();

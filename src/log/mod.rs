@@ -22,7 +22,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber, span};
 use tracing_subscriber::layer::{Context, Layer};
 
-pub use append::AppendFile;
+pub use append::{AppendFile, cannot_append};
 pub use fallback::{FACILITY_MAIL, Fallback, IDENT, SYSLOG_SOCKET, syslog, write_stderr};
 pub use level::Level;
 pub use strftime::{Moment, check as check_format};

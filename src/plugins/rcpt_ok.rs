@@ -71,7 +71,7 @@ impl Plugin for RcptOk {
             return Ok(Ruling::accept().because(evidence));
         }
         let denial = Denial::permanent(format!("{}: relaying denied", at.recipient.asked)).code(7, 1);
-        Ok(Ruling::deny(denial).because(format!("{} is not in rcpthosts or morercpthosts", domain.ascii())))
+        Ok(Ruling::deny(denial).because(hosts.without(domain)))
     }
 
     fn check(&mut self) -> Vec<String> {
@@ -85,6 +85,8 @@ impl Plugin for RcptOk {
 /// The domains that are ours. Found by hash, for rcpthosts may be long and the recipients many.
 struct Hosts {
     me: String,
+    /// Whether there is a file rcpthosts, be it empty.
+    there: bool,
     /// A domain or `.suffix`, in small letters and A-labels -> its file and line. The list is the administrator's, so
     /// no secret key is needed against collisions.
     names: HashMap<Box<str>, (Rc<Path>, usize), BuildHasherDefault<DefaultHasher>>,
@@ -97,7 +99,8 @@ impl Hosts {
     fn read(config: &ConfigDir, me: &str) -> Result<Self, ConfigError> {
         let me = plain(me).unwrap_or_else(|| me.to_owned());
         let mut faults = Vec::new();
-        let mut hosts = Self { me, names: HashMap::default(), suffixes: false, more: None };
+        let mut hosts =
+            Self { me, there: config.exists("rcpthosts"), names: HashMap::default(), suffixes: false, more: None };
         config.each("rcpthosts", &mut |text, file, line| {
             match plain(text) {
                 Some(name) => {
@@ -110,6 +113,16 @@ impl Hosts {
         })?;
         hosts.more = config.map("morercpthosts")?;
         ConfigError::from_many(faults).map_or(Ok(hosts), Err)
+    }
+
+    /// That a domain is listed nowhere.
+    fn without(&self, domain: &Domain) -> String {
+        let name = domain.ascii();
+        match (self.names.is_empty() && self.more.is_none(), self.there) {
+            (false, _) => format!("{name} is not in rcpthosts or morercpthosts"),
+            (true, true) => format!("{name} is not {}, and rcpthosts is empty", self.me),
+            (true, false) => format!("{name} is not {}, and there is no rcpthosts", self.me),
+        }
     }
 
     /// Where a domain is listed.
@@ -257,6 +270,16 @@ mod tests {
         let mut plugin = fixture::build(&ENTRY, "rcpt_ok", &world).unwrap();
         let mut session = fixture::session(None);
         assert_eq!(rule(&mut *plugin, &mut session, "<a@here.example>"), "no");
+        let here = Domain::parse("here.example").unwrap();
+        let rows: [(&[(&str, &str)], &str); 3] = [
+            (&[], "here.example is not mx.example, and there is no rcpthosts"),
+            (&[("rcpthosts", "# none\n")], "here.example is not mx.example, and rcpthosts is empty"),
+            (&[("rcpthosts", "there.example\n")], "here.example is not in rcpthosts or morercpthosts"),
+        ];
+        for (files, evidence) in rows {
+            let (world, _dir) = fixture::world(files);
+            assert_eq!(Hosts::read(&world.config, "mx.example").unwrap().without(&here), evidence);
+        }
         let wrong = ["here.example # ours", ".", "*.here.example", "a@here.example", "xn--a.example", "[192.0.2.256]"];
         let (world, _dir) = fixture::world(&[("rcpthosts", &format!("here.example\n{}\n", wrong.join("\n")))]);
         let error = Hosts::read(&world.config, "mx.example").err().expect("all but one are wrong");

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use nix::unistd::{Uid, User};
+
 /// What the machine and our launcher say of us.
 pub trait Host {
     /// The machine's name (gethostname(2)); `localhost` if it has none that could be shown.
@@ -29,6 +31,12 @@ impl Host for RealHost {
     fn variable(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name).filter(|value| !value.is_empty())
     }
+}
+
+/// Our effective user's name, or its number.
+pub fn user_name() -> String {
+    let id = Uid::effective();
+    User::from_uid(id).ok().flatten().map_or_else(|| format!("user {id}"), |user| user.name)
 }
 
 /// A machine that is made up. For tests and replays.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::ConfigDir;
 
 pub use clock::{Clock, ManualClock, RealClock};
-pub use host::{FakeHost, Host, RealHost};
+pub use host::{FakeHost, Host, RealHost, user_name};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
 pub use process::{Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess};
 pub use random::{FixedRandom, Random, RealRandom};

@@ -8,11 +8,14 @@ use crate::hook::{Entry, Hook, Kind, Link, Ruling};
 use crate::setup::{Found, Setup};
 use crate::world::World;
 
-use super::{Findings, Grade};
+use super::{Finding, Findings, Grade};
 
 /// Hooks at which the message's content is judged or changed.
 const CONTENT: [Hook; 5] =
     [Hook::DataHeadersEnd, Hook::DataPostHeaders, Hook::ReceivedLine, Hook::DataPost, Hook::QueuePre];
+
+/// Hooks at which count_denies closes the connection, if it is asked before whoever refuses there.
+const COUNTED: [Hook; 3] = [Hook::Mail, Hook::Rcpt, Hook::Data];
 
 /// A line and its plugin.
 type Known<'a> = (&'a ChainLine, &'static Entry);
@@ -120,10 +123,21 @@ fn duplicates(lines: &[ChainLine], findings: &mut Findings) {
 
 /// What comes before what.
 fn order(known: &[Known<'_>], findings: &mut Findings) {
-    let (mut queue, mut rcpt_ok): (Option<&ChainLine>, Option<&ChainLine>) = (None, None);
+    let [mut queue, mut rcpt_ok, mut judge]: [Option<&ChainLine>; 3] = [None; 3];
     for (line, entry) in known.iter().copied() {
         if entry.kind == Kind::Logger {
             findings.line(Grade::Note, line, "loggers belong in the file logging; here it works all the same");
+        }
+        if let Some(first) = judge.filter(|_| entry.name == "count_denies") {
+            let text = format!(
+                "stands after {} on line {}, and is not asked once that has refused: list it first",
+                first.label(),
+                first.line
+            );
+            findings.line(Grade::Warning, line, text);
+        }
+        if judge.is_none() && entry.kind == Kind::Plugin && entry.hooks.iter().any(|hook| COUNTED.contains(hook)) {
+            judge = Some(line);
         }
         if let Some(first) = queue {
             if entry.kind == Kind::Queue {
@@ -161,7 +175,20 @@ fn complete(setup: &Setup, chain: Option<&str>, known: &[Known<'_>], unknown: &[
     if !setup.dir.exists(&name) || !unknown.is_empty() {
         return;
     }
+    // Nor can anybody tell with lines that could not be read.
+    let files = setup.dir.survey(&name).files;
+    let of_chain = |finding: &Finding| finding.file.as_ref().is_some_and(|file| files.contains(file));
+    if findings.0.iter().any(|known| known.grade == Grade::Error && known.plugin.is_none() && of_chain(known)) {
+        return;
+    }
     let file = setup.dir.path().join(name);
+    let queues: Vec<_> = known.iter().filter(|(_, entry)| entry.kind == Kind::Queue).collect();
+    if let [(line, _), ..] = queues[..]
+        && queues.iter().all(|(_, entry)| entry.name == "queue/discard")
+    {
+        let text = "no other queue line: every message is thrown away, and its sender told that it was taken (250)";
+        findings.line(Grade::Warning, line, text);
+    }
     if !known.iter().any(|(_, entry)| entry.kind == Kind::Queue) {
         let text = "no queue line: every message is deferred (451); queue/maildir DIR is one";
         findings.file(Grade::Error, &file, 0, text);

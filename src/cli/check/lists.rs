@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::config::Entry;
-use crate::setup::Setup;
+use crate::config::{ChainLine, Entry};
+use crate::setup::{Found, Setup};
 use crate::smtp::address::Domain;
 
 use super::{Findings, Grade};
@@ -30,6 +30,7 @@ const PREFIX_MIN: (u8, u8) = (8, 16);
 
 /// Checks both lists; of a line that its plugin cannot understand that is told already.
 pub(super) fn check(setup: &Setup, findings: &mut Findings) {
+    ours(setup, findings);
     for (name, judge) in [("rcpthosts", host as Judge), ("relayclients", network)] {
         for entry in setup.dir.survey(name).entries {
             if !findings.tells(&entry.file, entry.line) {
@@ -37,6 +38,19 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Whether rcpt_ok has any domain but our own name.
+fn ours(setup: &Setup, findings: &mut Findings) {
+    let rcpt_ok = |line: &ChainLine| matches!(setup.find(&line.name), Found::Entry(entry) if entry.name == "rcpt_ok");
+    let survey = setup.dir.survey("rcpthosts");
+    let any = !survey.entries.is_empty() || !survey.faults.is_empty() || setup.dir.exists("morercpthosts.cdb");
+    if any || !setup.lines.iter().any(rcpt_ok) {
+        return;
+    }
+    let (what, me) = (if survey.files.is_empty() { "not there" } else { "empty" }, &setup.core.me);
+    let text = format!("{what}: only mail for `me` {me} is taken");
+    findings.file(Grade::Warning, &setup.dir.path().join("rcpthosts"), 0, text);
 }
 
 type Judge = fn(&Entry, &mut Findings);

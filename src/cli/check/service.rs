@@ -1,6 +1,4 @@
-//! What serving needs beside the chain: a name, a user, a place for long messages.
-
-use nix::unistd::{Uid, User};
+//! What serving needs beside the chain: a name, a place for long messages.
 
 use crate::mail::{Spool, SpoolPlace};
 use crate::setup::Setup;
@@ -24,23 +22,6 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
     if !setup.dir.exists("me") {
         let text = format!("not there: our name is this machine's, {}", core.me);
         findings.file(Grade::Note, &dir.join("me"), 0, text);
-    }
-    let root = Uid::effective().is_root();
-    match &core.user {
-        None if root => {
-            let text = "not there: started as root, postern would serve as root, unless the launcher changes the user";
-            findings.file(Grade::Warning, &dir.join("user"), 0, text);
-        }
-        Some(name) => match User::from_name(name) {
-            Ok(Some(_)) if root => {
-                let text = format!("checked as root: what {name} may read and write was not tried");
-                findings.file(Grade::Note, &dir.join("user"), 0, text);
-            }
-            Ok(Some(_)) => {}
-            Ok(None) => findings.file(Grade::Error, &dir.join("user"), 0, format!("there is no account {name:?}")),
-            Err(error) => findings.file(Grade::Error, &dir.join("user"), 0, format!("look-up of {name:?}: {error}")),
-        },
-        None => {}
     }
     // Longer messages go to a file without a name: try one.
     let place = SpoolPlace { threshold: 0, dir: core.spool_dir.clone() };

@@ -42,7 +42,7 @@ use crate::hook::{Entry, Plugin, Trouble};
 use crate::log::{self, AppendFile, Level, Line, Moment};
 use crate::record::LINE_OCTETS_MAX;
 use crate::smtp::escape::safe;
-use crate::world::{Child, Job, Pipe, World};
+use crate::world::{Child, Job, Pipe, World, user_name};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
@@ -176,7 +176,7 @@ impl Plugin for LogFile {
 
     fn check(&mut self) -> Vec<String> {
         let fault = match &self.target {
-            Target::File(path) => self.world.config.resolve(path).ok().and_then(|path| missing_directory(&path)),
+            Target::File(path) => self.cannot_write(path),
             Target::Command(words) => self.world.config.resolve(&words[0]).ok().and_then(|path| not_a_program(&path)),
         };
         fault.into_iter().collect()
@@ -184,6 +184,17 @@ impl Plugin for LogFile {
 }
 
 impl LogFile {
+    /// For `check`: the file of a line that is written now.
+    fn cannot_write(&self, path: &str) -> Option<String> {
+        let moment = Moment::new(self.world.clock.now(), self.world.clock.utc_offset_s());
+        let now = self.world.config.resolve(&moment.text_with(path, Some(('i', "none")))).ok()?;
+        self.world.config.resolve(path).ok().and_then(|path| missing_directory(&path)).or_else(|| {
+            // Directories whose names have letters in them may be made later, each day for instance.
+            let later = now.parent().is_some_and(|above| !above.exists());
+            (!later).then(|| log::cannot_append(&now, &user_name())).flatten()
+        })
+    }
+
     /// The whole line, with its end.
     fn octets(&self, line: &Line<'_>, moment: Moment) -> Vec<u8> {
         let octets_max = LINE_OCTETS_MAX - 1;
@@ -276,9 +287,13 @@ fn missing_directory(path: &Path) -> Option<String> {
     // A letter in a directory's name is set in only when a line is written.
     let directory: PathBuf =
         path.parent()?.components().take_while(|part| !part.as_os_str().to_string_lossy().contains('%')).collect();
-    let there = std::fs::metadata(&directory).is_ok_and(|found| found.is_dir());
+    let found = std::fs::metadata(&directory);
+    if let Some(error) = found.as_ref().err().filter(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        return Some(format!("the log's directory {} cannot be reached: {error}", directory.display()));
+    }
+    let there = found.is_ok_and(|found| found.is_dir());
     (!there).then(|| {
-        format!("{}: the log's directory is not there: make it, writable for the service's user", directory.display())
+        format!("the log's directory {} is not there: make it, writable for the service's user", directory.display())
     })
 }
 

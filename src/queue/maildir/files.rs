@@ -6,10 +6,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::mail::{LineEnds, Message};
 use crate::queue::QueueError;
+use crate::world::user_name;
 
 /// In the order in which they are made: where there is a `tmp` there are the others.
 const PARTS: [&str; 3] = ["new", "cur", "tmp"];
@@ -183,7 +184,9 @@ impl Drop for Delivery {
 
 /// For `check`: what is wrong with a maildir. Makes files of this name in it for a moment, and no directories.
 pub(super) fn check(maildir: &Path, name: &str) -> Vec<String> {
-    let faults: Vec<String> = PARTS.iter().filter_map(|part| cannot_write(&maildir.join(part), name)).collect();
+    // A missing part is the maildir's own fault, and told once.
+    let place = |part| Some(maildir.join(part)).filter(|path| path.exists()).unwrap_or_else(|| maildir.to_path_buf());
+    let faults: Vec<String> = PARTS.iter().filter_map(|part| cannot_write(&place(part), name)).collect();
     let (tmp, new) = (maildir.join("tmp"), maildir.join("new"));
     if !faults.is_empty() || !tmp.is_dir() || !new.is_dir() {
         // Missing parts have the same directory above.
@@ -196,15 +199,52 @@ pub(super) fn check(maildir: &Path, name: &str) -> Vec<String> {
 
 /// For `check`: why no file can be made here, or in the first directory above that is there, found out by making one.
 pub(super) fn cannot_write(dir: &Path, name: &str) -> Option<String> {
+    if let Some(error) = fs::metadata(dir).err().filter(|error| error.kind() == ErrorKind::PermissionDenied) {
+        let (user, dir) = (user_name(), dir.display());
+        return Some(format!(
+            "{user} cannot reach the maildir {dir} ({error}): not every directory above lets that user in"
+        ));
+    }
     // What is missing is made at the first delivery.
-    let dir = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
-    let file = dir.join(name);
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    let file = there.join(name);
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-    let synced = made.and_then(|_| sync(dir));
+    let synced = made.and_then(|_| sync(there));
     let _ = fs::remove_file(&file);
     let error = synced.err()?;
-    let dir = dir.display();
-    Some(format!("{dir}: cannot be written to ({error}): it must belong to the user that serves, with mode 0700"))
+    let (user, real) = (user_name(), real(there));
+    let real = real.display();
+    // `/a/b/..` may be a directory of the system's: nobody should be led to give that away.
+    match missing_part(dir, there) {
+        None => Some(format!(
+            "the maildir's {real} cannot be written to by {user} ({error}): give it to the user that serves if it is \
+             a maildir, else name another directory"
+        )),
+        Some(missing) => {
+            let missing = missing.display();
+            Some(format!(
+                "the maildir {missing} is not there, and {user} cannot write to {real} to make it ({error}): make the \
+                 directory {missing} with mode 0700, and give that one to the user that serves"
+            ))
+        }
+    }
+}
+
+/// Where a directory will be, without `..` and links, if it is not there; `there` is the first above that is.
+fn missing_part(dir: &Path, there: &Path) -> Option<PathBuf> {
+    let mut path = real(there);
+    let below = dir.strip_prefix(there).ok().filter(|below| below.components().next().is_some())?;
+    for part in below.components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    Some(path)
+}
+
+fn real(dir: &Path) -> PathBuf {
+    dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf())
 }
 
 /// Why no file can be linked from `tmp` to `new`, found out in the same way.
@@ -213,7 +253,8 @@ fn cannot_link(tmp: &Path, new: &Path) -> Option<String> {
     let linked = made.and_then(|_| fs::hard_link(tmp, new));
     let _ = (fs::remove_file(new), fs::remove_file(tmp));
     let error = linked.err()?;
-    Some(format!("{}: cannot be linked to from tmp ({error}): both must be on one file system", above(new).display()))
+    let new = above(new).display();
+    Some(format!("the maildir's {new} cannot be linked to from tmp ({error}): both must be on one file system"))
 }
 
 /// The directory that holds this one's name.
