@@ -13,8 +13,8 @@ use super::edit::{self, Edit, EditError};
 use super::header::{self, Beginning, Header, HeaderError, LINE_OCTETS_MAX};
 use super::{append, spool::Spool};
 
-/// Octets that are read, converted and written at once. Twice a pipe's buffer; still within a second-level cache.
-const CHUNK_OCTETS: usize = 128 * 1024;
+/// Octets that are read, converted and written at once: a pipe's buffer. Twice that is well within a second-level cache.
+const CHUNK_OCTETS: usize = 64 * 1024;
 
 /// Octets by which the header is looked for. Most headers need one such read.
 const HEADER_STEP_OCTETS: u64 = 8 * 1024;
@@ -38,6 +38,8 @@ pub struct Message {
     edited: bool,
     /// Text that was added after the body.
     tail: Vec<u8>,
+    /// What the spool begins with; found when first asked for.
+    beginning: OnceCell<Beginning>,
     /// Where the received header ends; found when first asked for.
     extent: OnceCell<Extent>,
     /// The header as it is now; dropped by every change of it.
@@ -61,6 +63,7 @@ impl Message {
             top: Vec::new(),
             edited: false,
             tail: Vec::new(),
+            beginning: OnceCell::new(),
             extent: OnceCell::new(),
             view: OnceCell::new(),
         }
@@ -160,13 +163,13 @@ impl Message {
             .chain(self.spooled(self.spool_start()))
             .chain(&self.tail[..]);
         let mut buffer = vec![0; chunk];
-        let mut converter = Converter { out, ends, held_cr: false };
+        let mut converter = Converter::new(out, ends);
         loop {
             let filled = fill(&mut source, &mut buffer)?;
             if filled == 0 {
                 return converter.finish();
             }
-            converter.write(&mut buffer[..filled])?;
+            converter.write(&buffer[..filled])?;
         }
     }
 
@@ -217,9 +220,12 @@ impl Message {
     }
 
     fn beginning(&self) -> io::Result<Beginning> {
+        if let Some(known) = self.beginning.get() {
+            return Ok(*known);
+        }
         let mut octets = [0; LINE_OCTETS_MAX];
         let filled = fill(&mut self.spooled(0), &mut octets)?;
-        Ok(header::beginning(&octets[..filled]))
+        Ok(*self.beginning.get_or_init(|| header::beginning(&octets[..filled])))
     }
 
     /// Where the spool's octets go on below `top`.
@@ -243,9 +249,13 @@ impl Message {
             return Ok(octets);
         }
         let mut source = self.spooled(0);
+        if let Some(known) = self.extent.get() {
+            source.append_to(&mut octets, known.fields_end)?;
+            return Ok(octets);
+        }
         let mut line = 0;
         let empty_line = loop {
-            let read = source.by_ref().take(HEADER_STEP_OCTETS).read_to_end(&mut octets)?;
+            let read = source.append_to(&mut octets, HEADER_STEP_OCTETS)?;
             match header::empty_line(&octets, line) {
                 Ok(found) => break found,
                 // At the end, or too far: one of the two is told apart below.
@@ -273,6 +283,19 @@ impl Message {
 struct Spooled<'a> {
     spool: &'a Spool,
     at: u64,
+}
+
+impl Spooled<'_> {
+    /// Adds the next octets to a vector, at most so many, and returns how many came. One read, where std would try small ones
+    /// first.
+    fn append_to(&mut self, octets: &mut Vec<u8>, octets_max: u64) -> io::Result<usize> {
+        let before = octets.len();
+        let more = octets_max.min(self.spool.len().saturating_sub(self.at));
+        octets.resize(before + usize::try_from(more).unwrap_or(usize::MAX - before), 0);
+        let filled = fill(self, &mut octets[before..])?;
+        octets.truncate(before + filled);
+        Ok(filled)
+    }
 }
 
 impl Read for Spooled<'_> {
@@ -303,19 +326,27 @@ struct Converter<'a> {
     ends: LineEnds,
     /// The last chunk ended in CR: it is written when the next does not begin with LF.
     held_cr: bool,
+    converted: Vec<u8>,
 }
 
-impl Converter<'_> {
-    fn write(&mut self, chunk: &mut [u8]) -> io::Result<()> {
+impl<'a> Converter<'a> {
+    fn new(out: &'a mut dyn Write, ends: LineEnds) -> Self {
+        Self { out, ends, held_cr: false, converted: Vec::new() }
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         if self.ends == LineEnds::Crlf {
             return self.out.write_all(chunk);
         }
         if self.held_cr && chunk.first() != Some(&b'\n') {
             self.out.write_all(b"\r")?;
         }
-        let kept = drop_cr(chunk);
-        self.held_cr = chunk[..kept].ends_with(b"\r");
-        self.out.write_all(&chunk[..kept - usize::from(self.held_cr)])
+        if self.converted.len() < chunk.len() {
+            self.converted.resize(chunk.len(), 0);
+        }
+        let kept = without_cr(chunk, &mut self.converted);
+        self.held_cr = self.converted[..kept].ends_with(b"\r");
+        self.out.write_all(&self.converted[..kept - usize::from(self.held_cr)])
     }
 
     fn finish(self) -> io::Result<()> {
@@ -323,21 +354,39 @@ impl Converter<'_> {
     }
 }
 
-/// Drops, in place, every CR that an LF follows. Returns how many octets are left.
-fn drop_cr(chunk: &mut [u8]) -> usize {
-    let Some(mut cr) = memchr(b'\r', chunk) else {
-        return chunk.len();
-    };
-    let mut kept = cr;
+/// Copies a chunk without each CR that an LF follows, and returns how many octets that made. `to` is at least as long.
+fn without_cr(chunk: &[u8], to: &mut [u8]) -> usize {
+    let (mut start, mut kept) = (0, 0);
     loop {
-        let start = cr + usize::from(chunk.get(cr + 1) == Some(&b'\n'));
-        let next = memchr(b'\r', &chunk[cr + 1..]).map_or(chunk.len(), |length| cr + 1 + length);
-        chunk.copy_within(start..next, kept);
-        kept += next - start;
-        if next == chunk.len() {
-            return kept;
-        }
-        cr = next;
+        let cr = memchr(b'\r', &chunk[start..]).map(|length| start + length);
+        // A CR that stays goes with what stands before it.
+        let end = match cr {
+            Some(cr) if chunk.get(cr + 1) == Some(&b'\n') => cr,
+            Some(cr) => cr + 1,
+            None => chunk.len(),
+        };
+        copy(&chunk[start..], &mut to[kept..], end - start);
+        kept += end - start;
+        let Some(cr) = cr else { return kept };
+        start = cr + 1;
+    }
+}
+
+/// Copies `octets` from the front of one slice to the front of another, and perhaps a few more. Most are a line: for
+/// those, what memcpy() does before it begins (musl's most of all) would take longer than the copying.
+fn copy(from: &[u8], to: &mut [u8], octets: usize) {
+    const STEP: usize = 32;
+    const LINE_OCTETS: usize = 256;
+    let mut at = 0;
+    while octets <= LINE_OCTETS
+        && at < octets
+        && let (Some(step), Some(place)) = (from[at..].first_chunk::<STEP>(), to[at..].first_chunk_mut::<STEP>())
+    {
+        *place = *step;
+        at += STEP;
+    }
+    if at < octets {
+        to[at..octets].copy_from_slice(&from[at..octets]);
     }
 }
 
@@ -627,16 +676,28 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(octets.len())).collect();
             cuts.sort_unstable();
             let mut out = Vec::new();
-            let mut converter = Converter { out: &mut out, ends: LineEnds::Lf, held_cr: false };
+            let mut converter = Converter::new(&mut out, LineEnds::Lf);
             let mut start = 0;
             for cut in cuts.into_iter().chain([octets.len()]) {
                 if start < cut {
-                    converter.write(&mut octets[start..cut].to_vec()).unwrap();
+                    converter.write(&octets[start..cut]).unwrap();
                 }
                 start = cut;
             }
             converter.finish().unwrap();
             prop_assert_eq!(out, model_of_lf(octets));
+        }
+
+        #[test]
+        fn lines_of_any_length_convert_alike(
+            lines in prop::collection::vec((0usize..400, prop::sample::select(vec!["\r\n", "\n", "\r", "\r\r\n"])), 0..20),
+        ) {
+            let octets: String = lines.iter().map(|(length, end)| "0123456789abcdef".repeat(26)[..*length].to_owned() + end).collect();
+            let mut out = Vec::new();
+            let mut converter = Converter::new(&mut out, LineEnds::Lf);
+            converter.write(octets.as_bytes()).unwrap();
+            converter.finish().unwrap();
+            prop_assert_eq!(out, model_of_lf(octets.as_bytes()));
         }
 
         #[test]

@@ -15,6 +15,9 @@ use nix::fcntl::OFlag;
 /// Octets that are collected before a write to the file. A slow client's reads are far smaller.
 const WRITE_OCTETS: usize = 64 * 1024;
 
+/// Octets that come at once are written at once if they are as many: to collect them would only copy them once more.
+const DIRECT_OCTETS: usize = 16 * 1024;
+
 /// Names that are tried where the file system has no unnamed files.
 const NAMES_MAX: u32 = 100;
 
@@ -113,7 +116,8 @@ impl Spool {
     }
 
     fn store(&mut self, octets: &[u8]) -> io::Result<()> {
-        if self.memory.len() + octets.len() <= self.memory_octets_max() {
+        let direct = self.file.is_some() && octets.len() >= DIRECT_OCTETS;
+        if !direct && self.memory.len() + octets.len() <= self.memory_octets_max() {
             self.memory.extend_from_slice(octets);
             return Ok(());
         }
@@ -121,14 +125,16 @@ impl Spool {
             Some(file) => file,
             None => self.file.insert(unnamed_file(&self.place.dir)?),
         };
-        file.write_all_at(&self.memory, self.file_octets)?;
-        self.file_octets += self.memory.len() as u64;
+        if !self.memory.is_empty() {
+            file.write_all_at(&self.memory, self.file_octets)?;
+            self.file_octets += self.memory.len() as u64;
+        }
         if self.memory.capacity() > WRITE_OCTETS {
             self.memory = Vec::new();
         } else {
             self.memory.clear();
         }
-        if octets.len() < self.place.threshold.min(WRITE_OCTETS) {
+        if octets.len() < self.place.threshold.min(DIRECT_OCTETS) {
             self.memory.extend_from_slice(octets);
             return Ok(());
         }
@@ -198,6 +204,23 @@ mod tests {
 
     fn names(dir: &TempDir) -> usize {
         fs::read_dir(dir.path()).unwrap().count()
+    }
+
+    #[test]
+    fn large_and_small_pieces_keep_their_order() {
+        let dir = TempDir::new().unwrap();
+        for threshold in [0, 1, DIRECT_OCTETS, WRITE_OCTETS, WRITE_OCTETS * 3] {
+            let mut spool = spool(threshold, dir.path());
+            let mut content = Vec::new();
+            for round in 0..3 {
+                for octets in [1, DIRECT_OCTETS - 1, DIRECT_OCTETS, 5, WRITE_OCTETS, 0, WRITE_OCTETS + 1, 7] {
+                    let piece: Vec<u8> = (0..octets).map(|at| (at * 7 + octets + round) as u8).collect();
+                    spool.write(&piece).unwrap();
+                    content.extend(piece);
+                }
+            }
+            assert!(all(&spool) == content, "{threshold}");
+        }
     }
 
     #[test]

@@ -47,15 +47,17 @@ impl Input {
             self.end -= self.start;
             self.start = 0;
         }
-        if self.end == self.buffer.len() && self.buffer.len() < OCTETS_MAX {
-            self.buffer.resize((self.buffer.len() * 4).min(OCTETS_MAX), 0);
-        }
+        self.grow_if_full();
         let octets = transport.read(&mut self.buffer[self.end..], until)?;
         self.end += octets;
         // A full read says that more is waiting: make room for a larger one.
-        if self.end == self.buffer.len() && self.buffer.len() < OCTETS_MAX {
-            self.buffer.resize(self.buffer.len() * 4, 0);
-        }
+        self.grow_if_full();
         Ok(octets)
+    }
+
+    fn grow_if_full(&mut self) {
+        if self.end == self.buffer.len() && self.buffer.len() < OCTETS_MAX {
+            self.buffer.resize((self.buffer.len() * 4).min(OCTETS_MAX), 0);
+        }
     }
 }
