@@ -65,6 +65,7 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 /// Seconds that local time is ahead of UTC at a Unix time.
+#[allow(deprecated)] // On musl libc announces a wider time_t; it is as wide as `unix` already.
 pub fn utc_offset_s(unix: i64) -> i32 {
     // SAFETY: zeroes are a valid `tm`; localtime_r fills it, or returns null and leaves it.
     let mut local: tm = unsafe { zeroed() };

@@ -23,13 +23,16 @@
 //! before it. `-f {sender}` is the exception: what follows an option that wants a value is that value. Programs that do not
 //! know `--` should read the environment instead, which is safe, as `{sender}` after an option is where the program uses getopt.
 //! Lists of recipients longer than 100000 octets do not fit an argument of Linux (128 KiB), and are told to come again in parts
-//! (451 4.5.3); `config` lowers the number of recipients.
+//! (451 4.5.3); the core's `recipients_max` lowers their number.
 //!
 //! Exit status 0 after everything was read: stored, 250. 65, 67, 68 (sysexits.h: data, user, host) and qmail's 100 are permanent
 //! refusals; then the first line of the program's output is what the client reads. Everything else is transient: 64 and 77
 //! mean a fault of ours, and mail waits; so do a death by signal, a time limit, a 0 without reading everything. After a time
 //! limit the program may have stored the message all the same, and the client comes again: a duplicate is possible, a loss is
 //! not, as long as the program says 0 only for what it has synced to the disk.
+//!
+//! Standard input has no mark for its end. If postern itself is killed while it writes a long message, the program reads a cut
+//! one as if it were whole; the client has seen no 250 then and comes again. Where that matters, use a backend with such a mark.
 //!
 //! 8BITMIME is offered; BINARYMIME is not, for lines end in LF, nor DSN. Not in qpsmtpd.
 
