@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Settings, same_name};
-use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Standard};
+use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Origin, Settings, same_name};
+use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Plugin, Remake, Role, Standard};
 use crate::log::{Level, Line, Sink};
 use crate::world::World;
 use crate::{plugins, queue};
@@ -55,10 +55,8 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
-    ("random_error", "failures at random, for tests"),
     ("helo", "tests of HELO names"),
     ("check_spamhelo", "HELO names to refuse"),
-    ("noop_counter", "a limit on NOOP"),
     ("parse_addr_withhelo", "no parameters after HELO"),
     ("badmailfromto", "senders to refuse for one recipient"),
     ("check_badmailfromto", "senders to refuse for one recipient"),
@@ -81,7 +79,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("content_log", "copies of messages"),
     ("virus/clamav", "ClamAV, by clamscan"),
     ("virus/clamdscan", "ClamAV, by clamd"),
-    ("naughty", "refusal later of who was found bad earlier"),
     ("http_config", "settings fetched by HTTP"),
     ("auth/auth_checkpassword", "SMTP AUTH"),
     ("auth/auth_cvm_unix_local", "SMTP AUTH"),
@@ -213,16 +210,13 @@ impl Setup {
             Some(dir) => config::plugin_file(dir, entry.name, line.instance)?,
             None => None,
         };
-        let mut settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
+        let settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
+        // Only for chains that need it: it copies the settings.
+        let remake = self.configured_by_plugins().then(|| remake(entry, settings.clone()));
         let naughty = self.naughty(&settings, entry);
-        let standard = naughty.and_then(|()| standard(&mut settings, entry));
-        let (standard, plugin) = match (standard, (entry.build)(settings, world)) {
-            (Ok(standard), Ok(plugin)) => (standard, plugin),
-            (Err(first), Err(second)) => {
-                return Err(
-                    ConfigError::from_many(vec![first, second]).unwrap_or_else(|| line.error("cannot be built"))
-                );
-            }
+        let (standard, plugin) = match (naughty, make(entry, settings, world)) {
+            (Ok(()), Ok(made)) => made,
+            (Err(first), Err(second)) => return Err(first.and(second)),
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let name = match line.instance {
@@ -233,11 +227,20 @@ impl Setup {
             name: name.into(),
             origin: self.origin(line).into(),
             hooks: HookSet::of(entry.hooks),
-            spares_immune: entry.spares_immune,
+            entry,
             standard,
             plugin,
+            remake,
+            off: None,
             broken: false,
         }))
+    }
+
+    /// Whether a plugin of the chain may set others otherwise for a session.
+    fn configured_by_plugins(&self) -> bool {
+        let configures =
+            |line: &ChainLine| matches!(self.find(&line.name), Found::Entry(entry) if entry.role == Role::Configures);
+        self.lines.iter().any(configures)
     }
 
     /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
@@ -324,6 +327,28 @@ fn unknown(name: &str, nearest: Option<&str>) -> String {
         Some(nearest) => format!("there is no plugin \"{name}\"{perl} (did you mean \"{nearest}\"?)"),
         None => format!("there is no plugin \"{name}\"{perl}"),
     }
+}
+
+/// A line's plugin from its settings.
+fn make(entry: &Entry, mut settings: Settings, world: &World) -> Result<(Standard, Box<dyn Plugin>), ConfigError> {
+    let standard = standard(&mut settings, entry);
+    match (standard, (entry.build)(settings, world)) {
+        (Ok(standard), Ok(plugin)) => Ok((standard, plugin)),
+        (Err(first), Err(second)) => Err(first.and(second)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+/// The same again, later and with some settings otherwise.
+fn remake(entry: &'static Entry, settings: Settings) -> Remake {
+    Box::new(move |overrides, world| {
+        let mut settings = settings.clone();
+        for wanted in overrides {
+            let origin = Origin::new(Path::new(&wanted.origin), 0);
+            settings.override_with(&wanted.key, &wanted.value, origin);
+        }
+        make(entry, settings, world)
+    })
 }
 
 /// What every line may say, whatever its plugin.

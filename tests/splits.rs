@@ -142,9 +142,11 @@ impl Server {
             name: "memory".into(),
             origin: "here".into(),
             hooks: HookSet::of(&[Hook::Queue]),
-            spares_immune: false,
+            entry: &queue::discard::ENTRY,
             standard: Standard::default(),
             plugin: queue::line(Memory(Rc::clone(&queued)), queue::IfDown::Defer),
+            remake: None,
+            off: None,
             broken: false,
         });
         let mut line =

@@ -181,6 +181,13 @@ impl ConfigError {
         self
     }
 
+    /// Two errors as one.
+    #[must_use]
+    pub fn and(mut self, other: ConfigError) -> Self {
+        self.0.more.push(other);
+        self
+    }
+
     /// Many errors as one. `None` if there are none.
     pub fn from_many(errors: Vec<ConfigError>) -> Option<Self> {
         let mut errors = errors.into_iter();

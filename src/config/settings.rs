@@ -21,6 +21,8 @@ pub struct Settings {
     /// What the plugin made of positional words.
     set: Vec<Member>,
     file: Vec<Member>,
+    /// What wins over all of these.
+    overrides: Vec<Member>,
     renames: Vec<(String, String)>,
     repeatable: Vec<String>,
 }
@@ -34,6 +36,7 @@ impl Settings {
             words,
             set: Vec::new(),
             file: file.map(|file| file.members).unwrap_or_default(),
+            overrides: Vec::new(),
             renames: Vec::new(),
             repeatable: Vec::new(),
         }
@@ -86,6 +89,11 @@ impl Settings {
         self.set.push(Member { key: key.to_owned(), value, origin: self.origin.clone() });
     }
 
+    /// Another value of a key, which wins over the line and the file.
+    pub fn override_with(&mut self, key: &str, text: &str, origin: Origin) {
+        self.overrides.push(Member { key: key.to_owned(), value: Given::Text(text.to_owned()), origin });
+    }
+
     /// An old key means a new one. Giving both is a fault.
     pub fn rename(&mut self, old: &str, new: &str) {
         self.renames.push((old.to_owned(), new.to_owned()));
@@ -133,6 +141,11 @@ impl Settings {
     /// with [`Settings::take_part`] instead.
     pub fn read<T: DeserializeOwned>(mut self) -> Result<T, ConfigError> {
         let (mut members, errors) = self.line_members();
+        for member in std::mem::take(&mut self.overrides) {
+            let member = self.renamed(member);
+            members.retain(|on_line| !same_key(&on_line.key, &member.key));
+            members.push(member);
+        }
         for member in std::mem::take(&mut self.file) {
             let member = self.renamed(member);
             if !members.iter().any(|on_line| same_key(&on_line.key, &member.key)) {
@@ -192,7 +205,11 @@ impl Settings {
             found.push(Member { key: written, value, origin: self.origin.clone() });
         }
         found.extend(self.set.extract_if(.., |member| same_key(&member.key, key)));
+        let won: Vec<Member> = self.overrides.extract_if(.., |member| same_key(&member.key, key)).collect();
         let in_file: Vec<Member> = self.file.extract_if(.., |member| same_key(&member.key, key)).collect();
+        if let Some(last) = won.into_iter().next_back() {
+            return Ok(Some(last));
+        }
         let mut found = found.into_iter();
         let Some(mut first) = found.next() else {
             return Ok(in_file.into_iter().next());

@@ -7,12 +7,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::changes::Facts;
+use super::entry::Role;
 use super::facts::{
     Approval, Command, Connect, Content, Data, End, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine, Refusal,
     Session, Text,
 };
+use super::known::{Delayed, Override};
 use super::link::{Link, OnError};
-use super::ruling::{Denial, Receipt, Ruling, Trouble, Verdict};
+use super::ruling::{Denial, Receipt, Ruling, Then, Trouble, Verdict};
 use super::{Answer, Hook, HookSet, Plugin};
 use crate::record::Decision;
 use crate::smtp::extension::Capabilities;
@@ -34,6 +36,14 @@ pub enum Outcome {
     Denied(Refused),
     /// The message is held.
     Queued(Receipt, Rc<str>),
+}
+
+/// What asking one plugin came to.
+enum Said {
+    Nothing,
+    Vouched,
+    /// The asking ends.
+    Decided(Outcome),
 }
 
 /// A refusal and whose it is.
@@ -60,6 +70,8 @@ pub struct Chain {
     links: Vec<Link>,
     hooks: HookSet,
     world: World,
+    /// The plugin for which refusals wait, if there is one.
+    delays: Option<usize>,
     /// When plugins' time after the final dot is over.
     content_until: Option<Instant>,
     /// Decisions since they were last taken; the session takes them after every step.
@@ -70,7 +82,8 @@ impl Chain {
     /// A chain of these links.
     pub fn new(links: Vec<Link>, world: World) -> Self {
         let hooks = links.iter().fold(HookSet::default(), |all, link| all.union(link.hooks));
-        Self { links, hooks, world, content_until: None, decisions: Vec::new() }
+        let delays = links.iter().position(|link| link.entry.role == Role::Delays);
+        Self { links, hooks, world, delays, content_until: None, decisions: Vec::new() }
     }
 
     /// The links, for `check`.
@@ -119,62 +132,129 @@ impl Chain {
         if !self.hooks.contains(hook) {
             return outcome;
         }
-        let until = if hook == Hook::Queue { None } else { self.content_until };
-        for index in 0..self.links.len() {
-            let link = &mut self.links[index];
-            if !link.has(hook) {
-                continue;
-            }
-            let mut entry = Decision::new(hook.name(), &link.name, &link.origin);
-            if let Some(reason) = at.session().immune().filter(|_| link.spares_immune) {
-                self.decisions.push(entry.skipped(reason));
-                continue;
-            }
-            let begun = self.world.clock.instant();
-            let answer = link.put(&self.world, until, |plugin| question(plugin, at));
-            entry.took = self.world.clock.instant() - begun;
-            let answer = answer.and_then(|ruling| fits(hook, ruling)).and_then(|ruling| apply(ruling, at));
-            let (standard, name, origin) = (link.standard, Rc::clone(&link.name), Rc::clone(&link.origin));
-            let took = entry.took;
-            let refused =
-                |denial, evidence, trouble| Refused { denial, hook, plugin: name, origin, evidence, took, trouble };
-            let ruling = match answer {
-                Ok(ruling) => ruling,
-                Err(trouble) => {
-                    tracing::error!("{}: error, at {}: {trouble}", entry.plugin, hook.name());
-                    let defer = standard.on_error == OnError::Defer;
-                    self.decisions.push(entry.troubled(&trouble.0, defer));
-                    if defer {
-                        let denial = trouble_denial(&self.links[index].name);
-                        return Outcome::Denied(refused(denial, vec![trouble.0], true));
-                    }
-                    continue;
-                }
-            };
-            let withheld = standard.observe && matches!(ruling.verdict, Verdict::Deny(_));
-            self.decisions.push(ruled(entry, &ruling, withheld));
-            if withheld {
-                continue;
-            }
-            match ruling.verdict {
-                Verdict::Decline | Verdict::Skip => self.approve(hook, at.session(), index),
-                Verdict::Vouch => {
-                    self.approve(hook, at.session(), index);
+        // Whoever delays refusals is asked about a recipient when all others have been.
+        let last = self.delays.filter(|_| hook == Hook::Rcpt);
+        for index in (0..self.links.len()).filter(|index| Some(*index) != last) {
+            match self.ask_one(hook, at, index, &question) {
+                Said::Nothing => {}
+                Said::Vouched => outcome = Outcome::Accepted,
+                Said::Decided(Outcome::Accepted) => {
                     outcome = Outcome::Accepted;
+                    break;
                 }
-                Verdict::Accept => {
-                    self.approve(hook, at.session(), index);
-                    return Outcome::Accepted;
-                }
-                Verdict::Answer(text) => return Outcome::Answered(text),
-                Verdict::Queued(receipt) => return Outcome::Queued(receipt, name_of(&self.links[index])),
-                Verdict::Deny(denial) => {
-                    self.deny(hook, at.session(), index, &denial);
-                    return Outcome::Denied(refused(denial, ruling.evidence, false));
-                }
+                Said::Decided(decided) => return decided,
             }
         }
+        if let (Some(index), Outcome::Accepted) = (last, &outcome)
+            && let Said::Decided(refused @ Outcome::Denied(_)) = self.ask_one(hook, at, index, &question)
+        {
+            return refused;
+        }
         outcome
+    }
+
+    fn ask_one<F: Facts>(
+        &mut self,
+        hook: Hook,
+        at: &mut F,
+        index: usize,
+        question: &impl Fn(&mut dyn Plugin, &F) -> Answer,
+    ) -> Said {
+        let until = if hook == Hook::Queue { None } else { self.content_until };
+        let link = &mut self.links[index];
+        if !link.has(hook) {
+            return Said::Nothing;
+        }
+        let mut entry = Decision::new(hook.name(), &link.name, &link.origin);
+        if let Some(reason) = &link.off {
+            self.decisions.push(entry.skipped(&format!("switched off: {reason}")));
+            return Said::Nothing;
+        }
+        if let Some(reason) = at.immune().filter(|_| link.entry.spares_immune) {
+            self.decisions.push(entry.skipped(reason));
+            return Said::Nothing;
+        }
+        let begun = self.world.clock.instant();
+        let answer = link.put(&self.world, until, |plugin| question(plugin, at));
+        entry.took = self.world.clock.instant() - begun;
+        let (standard, name, origin, role) =
+            (link.standard, Rc::clone(&link.name), Rc::clone(&link.origin), link.entry.role);
+        let answer = answer.and_then(|ruling| fits(hook, ruling)).and_then(|ruling| apply(ruling, at, &name));
+        let answer = match (answer, role) {
+            (Ok(ruling), Role::Configures) => self.configure(&at.session().overrides).map(|()| ruling),
+            (answer, _) => answer,
+        };
+        let took = entry.took;
+        let refused =
+            |denial, evidence, trouble| Refused { denial, hook, plugin: name, origin, evidence, took, trouble };
+        let ruling = match answer {
+            Ok(ruling) => ruling,
+            Err(trouble) => {
+                tracing::error!("{}: error, at {}: {trouble}", entry.plugin, hook.name());
+                let defer = standard.on_error == OnError::Defer;
+                self.decisions.push(entry.troubled(&trouble.0, defer));
+                if !defer {
+                    return Said::Nothing;
+                }
+                let denial = trouble_denial(&self.links[index].name);
+                return Said::Decided(Outcome::Denied(refused(denial, vec![trouble.0], true)));
+            }
+        };
+        let delayed = self.delay(hook, at, index, &ruling);
+        let withheld = delayed || standard.observe && matches!(ruling.verdict, Verdict::Deny(_));
+        self.decisions.push(ruled(entry, &ruling, withheld));
+        if delayed {
+            return Said::Decided(Outcome::Undecided);
+        }
+        if withheld {
+            return Said::Nothing;
+        }
+        match ruling.verdict {
+            Verdict::Decline | Verdict::Skip => {
+                self.approve(hook, at.session(), index);
+                Said::Nothing
+            }
+            Verdict::Vouch => {
+                self.approve(hook, at.session(), index);
+                Said::Vouched
+            }
+            Verdict::Accept => {
+                self.approve(hook, at.session(), index);
+                Said::Decided(Outcome::Accepted)
+            }
+            Verdict::Answer(text) => Said::Decided(Outcome::Answered(text)),
+            Verdict::Queued(receipt) => Said::Decided(Outcome::Queued(receipt, name_of(&self.links[index]))),
+            Verdict::Deny(denial) => {
+                self.deny(hook, at.session(), index, &denial);
+                Said::Decided(Outcome::Denied(refused(denial, ruling.evidence, false)))
+            }
+        }
+    }
+
+    /// Puts off a refusal until there is a recipient, where a plugin of the chain wants that. One that closes the connection
+    /// is not put off: whoever rules so wants to be rid of the client.
+    fn delay<F: Facts>(&self, hook: Hook, at: &mut F, index: usize, ruling: &Ruling) -> bool {
+        let link = &self.links[index];
+        let early = matches!(hook, Hook::Connect | Hook::Helo | Hook::Ehlo | Hook::Mail);
+        let Verdict::Deny(denial) = &ruling.verdict else { return false };
+        let on = self.delays.is_some_and(|delays| self.links[delays].off.is_none());
+        if !on || !early || link.standard.observe || denial.then == Then::Disconnect {
+            return false;
+        }
+        let (denial, evidence) = (denial.clone(), ruling.evidence.clone());
+        at.session_mut().delayed.get_or_insert(Delayed { denial, by: link.name.to_string(), hook, evidence });
+        true
+    }
+
+    /// Takes up settings for this session alone.
+    fn configure(&mut self, overrides: &[Override]) -> Result<(), Trouble> {
+        if overrides.is_empty() {
+            return Ok(());
+        }
+        for link in &mut self.links {
+            link.configure(overrides, &self.world)?;
+        }
+        Ok(())
     }
 
     /// Tells the plugins that one of them has refused.
@@ -282,8 +362,8 @@ fn fits(hook: Hook, ruling: Ruling) -> Answer {
 }
 
 /// Applies the changes, all of them or the plugin is in trouble.
-fn apply<F: Facts>(mut ruling: Ruling, at: &mut F) -> Answer {
-    at.apply(std::mem::take(&mut ruling.changes)).map_err(Trouble::new)?;
+fn apply<F: Facts>(mut ruling: Ruling, at: &mut F, by: &str) -> Answer {
+    at.apply(std::mem::take(&mut ruling.changes), by).map_err(Trouble::new)?;
     Ok(ruling)
 }
 

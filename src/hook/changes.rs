@@ -1,8 +1,12 @@
 //! The one place where a ruling's changes go: which hook takes which, and all of them or none.
 
 use super::facts::{Command, Connect, Content, Data, Header, Hello, Mail, Quit, Rcpt, ReceivedLine, Session, Text};
+use super::known::Naughty;
 use super::ruling::Change;
-use crate::mail::Edit;
+use crate::mail::{Edit, Recipient};
+
+/// Reasons of a session's karma that are kept.
+const REASONS_MAX: usize = 50;
 
 /// The facts of one event, and what a ruling may change of them.
 pub trait Facts {
@@ -11,6 +15,11 @@ pub trait Facts {
 
     /// The session, for the changes that every hook takes.
     fn session_mut(&mut self) -> &mut Session;
+
+    /// Why plugins that spare relaying and whitelisted clients are not asked about this event.
+    fn immune(&self) -> Option<&str> {
+        self.session().immune()
+    }
 
     /// A change that this hook alone takes, or gives it back.
     ///
@@ -33,11 +42,11 @@ pub trait Facts {
         if edits.is_empty() { Ok(()) } else { Err(String::from("there is no message to edit at this hook")) }
     }
 
-    /// Applies all of a ruling's changes, or none.
+    /// Applies all of the changes that the plugin `by` wants, or none.
     ///
     /// # Errors
     /// A text for the plugin's author: what does not fit here.
-    fn apply(&mut self, changes: Vec<Change>) -> Result<(), String> {
+    fn apply(&mut self, changes: Vec<Change>, by: &str) -> Result<(), String> {
         let (mut edits, mut others) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
@@ -50,7 +59,7 @@ pub trait Facts {
         self.edit(edits)?;
         for change in others {
             if let Err(change) = self.apply_own(change) {
-                self.session_mut().apply(change);
+                self.session_mut().apply(change, by);
             }
         }
         Ok(())
@@ -63,28 +72,48 @@ impl Session {
         use Change as C;
         match change {
             C::GrantRelaying(_) | C::RevokeRelaying | C::MarkNaughty(_) | C::AdjustKarma(_) => true,
-            C::Whitelist(_) | C::NoteEarlyTalker => true,
+            C::Whitelist(_) | C::NoteEarlyTalker | C::NoteKarmaHistory(_) => true,
+            C::NoteNames(_) | C::NotePlace(_) | C::NoteSystem(_) => true,
             C::AddKeyword(_) | C::Rewrite(_) | C::Retarget(_) | C::SetOption(..) | C::Edit(_) => false,
+            C::WhitelistSender(_) | C::WhitelistRecipient(_) | C::Configure(_) => false,
         }
     }
 
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, change: Change, by: &str) {
         match change {
             Change::GrantRelaying(reason) => self.relaying = Some(reason),
             Change::RevokeRelaying => self.relaying = None,
-            Change::MarkNaughty(reason) => {
-                self.naughty.get_or_insert(reason);
+            Change::MarkNaughty(denial) => {
+                self.naughty.get_or_insert(Naughty { denial, by: by.to_owned() });
             }
-            Change::AdjustKarma(by) => self.karma = self.karma.saturating_add(by),
+            Change::AdjustKarma(points) => {
+                self.karma = self.karma.saturating_add(points);
+                if self.karma_reasons.len() < REASONS_MAX {
+                    self.karma_reasons.push(format!("{by} {points:+}"));
+                }
+            }
+            Change::NoteKarmaHistory(history) => self.karma_history = Some(history),
             Change::Whitelist(reason) => self.whitelisted = Some(reason),
             Change::NoteEarlyTalker => self.early_talker = true,
+            Change::NoteNames(names) => self.names = Some(names),
+            Change::NotePlace(place) => self.place = Some(place),
+            Change::NoteSystem(system) => self.system = Some(system),
             Change::AddKeyword(_)
             | Change::Rewrite(_)
             | Change::Retarget(_)
             | Change::SetOption(..)
+            | Change::WhitelistSender(_)
+            | Change::WhitelistRecipient(_)
+            | Change::Configure(_)
             | Change::Edit(_) => {}
         }
     }
+}
+
+/// Whether every recipient is whitelisted: only then are plugins spared that rule on the message for all of them.
+fn all_whitelisted(recipients: &[Recipient]) -> Option<&str> {
+    let first = recipients.first()?.whitelisted.as_deref()?;
+    recipients.iter().all(|recipient| recipient.whitelisted.is_some()).then_some(first)
 }
 
 /// Facts that take nothing beyond what every hook takes.
@@ -100,7 +129,65 @@ macro_rules! plain_facts {
         }
     )*};
 }
-plain_facts!(Connect, Mail, Data, Header, Command, Quit);
+plain_facts!(Command, Quit);
+
+impl Facts for Connect<'_> {
+    fn session(&self) -> &Session {
+        self.session
+    }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::Configure(_))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        let Change::Configure(setting) = change else { return Err(change) };
+        self.session.overrides.push(setting);
+        Ok(())
+    }
+}
+
+impl Facts for Mail<'_> {
+    fn session(&self) -> &Session {
+        self.session
+    }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn takes_own(&self, change: &Change) -> bool {
+        matches!(change, Change::WhitelistSender(_))
+    }
+    fn apply_own(&mut self, change: Change) -> Result<(), Change> {
+        let Change::WhitelistSender(reason) = change else { return Err(change) };
+        self.session.sender_whitelisted = Some(reason);
+        Ok(())
+    }
+}
+
+impl Facts for Data<'_> {
+    fn session(&self) -> &Session {
+        self.session
+    }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn immune(&self) -> Option<&str> {
+        self.session.immune().or_else(|| all_whitelisted(&self.transaction.recipients))
+    }
+}
+
+impl Facts for Header<'_> {
+    fn session(&self) -> &Session {
+        self.session
+    }
+    fn session_mut(&mut self) -> &mut Session {
+        self.session
+    }
+    fn immune(&self) -> Option<&str> {
+        self.session.immune().or_else(|| all_whitelisted(self.envelope.recipients()))
+    }
+}
 
 impl Facts for Text<'_> {
     fn session(&self) -> &Session {
@@ -143,11 +230,15 @@ impl Facts for Rcpt<'_> {
     fn session_mut(&mut self) -> &mut Session {
         self.session
     }
+    fn immune(&self) -> Option<&str> {
+        self.session.immune().or(self.recipient.whitelisted.as_deref())
+    }
     fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::Retarget(_) | Change::SetOption(..))
+        matches!(change, Change::Retarget(_) | Change::SetOption(..) | Change::WhitelistRecipient(_))
     }
     fn apply_own(&mut self, change: Change) -> Result<(), Change> {
         match change {
+            Change::WhitelistRecipient(reason) => self.recipient.whitelisted = Some(reason),
             Change::Retarget(targets) => self.recipient.targets = targets,
             Change::SetOption(name, value) => {
                 self.recipient.options.insert(name, value);
@@ -182,6 +273,9 @@ impl Facts for Content<'_> {
     fn session_mut(&mut self) -> &mut Session {
         self.session
     }
+    fn immune(&self) -> Option<&str> {
+        self.session.immune().or_else(|| all_whitelisted(self.envelope.recipients()))
+    }
     fn edit(&mut self, edits: Vec<Edit>) -> Result<(), String> {
         self.message.edit_all(edits).map_err(|error| error.to_string())
     }
@@ -205,7 +299,7 @@ mod tests {
             Change::Rewrite(String::from("no")),
             Change::AddKeyword(String::new()),
         ];
-        assert!(at.apply(changes).is_err());
+        assert!(at.apply(changes, "test").is_err());
         assert_eq!((session.relaying, text.as_str()), (None, "as it was"));
     }
 

@@ -17,6 +17,8 @@ pub struct Entry {
     pub hooks: &'static [Hook],
     /// Whether relaying and whitelisted clients are none of its business.
     pub spares_immune: bool,
+    /// What it is to the chain.
+    pub role: Role,
     /// What its trouble leads to, where the line does not say.
     pub on_error: OnError,
     /// Whether an accepting answer of it vouches for recipients (so that `check` can say that nobody does).
@@ -41,6 +43,7 @@ impl Entry {
             kind: Kind::Plugin,
             hooks,
             spares_immune: false,
+            role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,
             source,
@@ -60,6 +63,18 @@ impl Entry {
         let first = self.source.lines().next().unwrap_or_default();
         first.trim_start_matches("//!").trim()
     }
+}
+
+/// What a plugin is to the chain, beside being asked at its hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing else.
+    Ordinary,
+    /// Refusals at connect, HELO, EHLO and MAIL that leave the connection open wait for it (`Session::delayed`). At rcpt it is
+    /// asked after all others, also when one of them accepted.
+    Delays,
+    /// It may set other plugins otherwise for a session (`Change::Configure`).
+    Configures,
 }
 
 /// What kind of line of `config/plugins` it is.

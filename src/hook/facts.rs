@@ -6,10 +6,14 @@
 //! | fact | owner | RSET, end of data | EHLO | disconnect |
 //! |---|---|---|---|---|
 //! | `relaying`, `naughty`, `karma`, `early_talker`, `whitelisted` (session) | relay, naughty's sources, karma, earlytalker, whitelist | stays | stays | gone |
+//! | `names`, `place`, `system`, `karma_history` (session) | fcrdns, ident/geoip, ident/p0f, karma | stays | stays | gone |
+//! | `overrides` (session) | client_options | stays | stays | gone |
+//! | `delayed` (session) | the chain, for delay_deny | one of MAIL cleared | one of MAIL cleared | gone |
 //! | `hello` | the session | stays | replaced | gone |
 //! | `sender_whitelisted` (transaction) | whitelist | cleared | cleared | gone |
-//! | `Recipient::options` | aliases, user_config | cleared | cleared | gone |
+//! | `Recipient::options`, `Recipient::whitelisted` | aliases, user_config; whitelist | cleared | cleared | gone |
 
+use super::known::{ClientNames, ClientPlace, ClientSystem, Delayed, Naughty, Override};
 use super::ruling::Denial;
 use super::{Hook, Receipt};
 use crate::launch::Connection;
@@ -31,9 +35,23 @@ pub struct Session {
     /// Why this client may relay; `None`: it may not.
     pub relaying: Option<String>,
     /// Why this client is naughty; the first reason.
-    pub naughty: Option<String>,
+    pub naughty: Option<Naughty>,
+    /// A refusal that waits for a recipient; the first.
+    pub delayed: Option<Delayed>,
     /// The sum of what plugins think of this session.
     pub karma: i32,
+    /// Who thought what: "earlytalker -1"; the first 50.
+    pub karma_reasons: Vec<String>,
+    /// What earlier sessions made of this client: nice ones less naughty ones. `None`: nobody looked.
+    pub karma_history: Option<i64>,
+    /// The client's names in the DNS. `None`: nobody looked.
+    pub names: Option<ClientNames>,
+    /// Where the client is. `None`: nobody looked, or it is not known.
+    pub place: Option<ClientPlace>,
+    /// What the client runs on. `None`: nobody looked, or it is not known.
+    pub system: Option<ClientSystem>,
+    /// Settings of plugins for this session alone.
+    pub overrides: Vec<Override>,
     /// The client spoke before its turn.
     pub early_talker: bool,
     /// Why this client is whitelisted.
@@ -67,7 +85,14 @@ impl Session {
             hello: None,
             relaying: None,
             naughty: None,
+            delayed: None,
             karma: 0,
+            karma_reasons: Vec::new(),
+            karma_history: None,
+            names: None,
+            place: None,
+            system: None,
+            overrides: Vec::new(),
             early_talker: false,
             whitelisted: None,
             sender_whitelisted: None,
@@ -86,6 +111,9 @@ impl Session {
     /// Forgets what belongs to a transaction.
     pub fn clear_transaction(&mut self) {
         self.sender_whitelisted = None;
+        if self.delayed.as_ref().is_some_and(|delayed| delayed.hook == Hook::Mail) {
+            self.delayed = None;
+        }
     }
 }
 

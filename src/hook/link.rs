@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::{Answer, Hook, HookSet, Plugin, Trouble};
+use super::{Answer, Entry, Hook, HookSet, Override, Plugin, Trouble};
+use crate::config::{ConfigError, same_name};
 use crate::sys::watchdog;
 use crate::world::World;
 
@@ -44,6 +45,9 @@ impl Default for Standard {
     }
 }
 
+/// Builds a line's plugin again, with some settings otherwise.
+pub type Remake = Box<dyn Fn(&[Override], &World) -> Result<(Standard, Box<dyn Plugin>), ConfigError>>;
+
 /// A plugin in the chain.
 pub struct Link {
     /// The plugin's name, with `:N` for a further instance.
@@ -52,18 +56,44 @@ pub struct Link {
     pub origin: Rc<str>,
     /// When it is asked.
     pub hooks: HookSet,
-    /// Whether relaying and whitelisted clients are none of its business.
-    pub spares_immune: bool,
+    /// What the catalogue knows of it.
+    pub entry: &'static Entry,
     /// What the line says beside the plugin's own settings.
     pub standard: Standard,
     /// The plugin.
     pub plugin: Box<dyn Plugin>,
+    /// How it is built again; only where a plugin of the chain may ask for it.
+    pub remake: Option<Remake>,
+    /// Why it is switched off for this session.
+    pub off: Option<String>,
     /// It panicked: not asked again in this session, and whatever it would be asked is trouble. It cannot be known what it would
     /// have said, and a client must not get past it by making it panic first.
     pub broken: bool,
 }
 
 impl Link {
+    /// Whether this name means it: the plugin's, an older one, or with `:N` this instance.
+    pub fn answers_to(&self, name: &str) -> bool {
+        let mut names = std::iter::once(self.entry.name).chain(self.entry.aliases.iter().copied());
+        same_name(&self.name, name) || names.any(|known| same_name(known, name))
+    }
+
+    /// Takes up what a plugin of the chain sets otherwise for this session.
+    ///
+    /// # Errors
+    /// A setting that the plugin does not have, or a value that it does not take. Then it is as it was.
+    pub fn configure(&mut self, wanted: &[Override], world: &World) -> Result<(), ConfigError> {
+        let (switches, settings): (Vec<_>, Vec<_>) =
+            wanted.iter().filter(|wanted| self.answers_to(&wanted.plugin)).cloned().partition(Override::is_switch);
+        if let Some(remake) = self.remake.as_ref().filter(|_| !settings.is_empty()) {
+            (self.standard, self.plugin) = remake(&settings, world)?;
+        }
+        if let Some(last) = switches.last() {
+            self.off = last.is_off().then(|| last.origin.clone());
+        }
+        Ok(())
+    }
+
     /// Whether its word counts at this hook.
     pub fn has(&self, hook: Hook) -> bool {
         self.hooks.contains(hook)
@@ -71,7 +101,7 @@ impl Link {
 
     /// Whether it is told what happens at this hook.
     pub fn wants(&self, hook: Hook) -> bool {
-        self.has(hook) && !self.broken
+        self.has(hook) && !self.broken && self.off.is_none()
     }
 
     /// Asks the plugin, within its budget and never past `until`. A panic is trouble like any other, but its last.

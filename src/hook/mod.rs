@@ -8,6 +8,7 @@ pub mod chain;
 pub mod changes;
 pub mod entry;
 pub mod facts;
+pub mod known;
 pub mod link;
 pub mod policy;
 pub mod ruling;
@@ -15,12 +16,13 @@ pub mod ruling;
 use crate::log::{Level, Line};
 
 pub use chain::{Chain, Outcome, Refused};
-pub use entry::{Entry, Kind};
+pub use entry::{Entry, Kind, Role};
 pub use facts::{
     Approval, Command, Connect, Content, Data, End, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine, Refusal,
     Session, Text,
 };
-pub use link::{Link, OnError, Standard};
+pub use known::{ClientNames, ClientPlace, ClientSystem, Delayed, Naughty, Override};
+pub use link::{Link, OnError, Remake, Standard};
 pub use policy::{Reject, RejectType};
 pub use ruling::{Change, Denial, Receipt, Ruling, Severity, Then, Trouble, Verdict};
 

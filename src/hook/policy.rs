@@ -88,7 +88,7 @@ impl Reject {
             Self::Tolerate => Ruling::decline().because(format!("{TOLERATED}{}", denial.text)),
             Self::Naughty => {
                 let note = format!("naughty: {}", denial.text);
-                Ruling::decline().change(Change::MarkNaughty(denial.text)).because(note)
+                Ruling::decline().change(Change::MarkNaughty(denial)).because(note)
             }
         }
     }

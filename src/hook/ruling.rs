@@ -1,6 +1,7 @@
 //! What a plugin says: a verdict, what is to change if it stands, and on what evidence. All of it values, so that the
 //! chain applies them after a clean return and a panic leaves nothing half-changed.
 
+use super::known::{ClientNames, ClientPlace, ClientSystem, Override};
 use crate::mail::Edit;
 use crate::smtp::address::ForwardPath;
 
@@ -107,12 +108,26 @@ pub enum Change {
     GrantRelaying(String),
     /// connect: never mind who said that it may.
     RevokeRelaying,
-    /// Any hook: this client is remembered as naughty; the first reason counts.
-    MarkNaughty(String),
+    /// Any hook: this client is remembered as naughty, to be refused so by the plugin `naughty`; the first counts.
+    MarkNaughty(Denial),
     /// Any hook: adds to the session's karma.
     AdjustKarma(i32),
-    /// connect, helo, mail: immune to the plugins that spare whitelisted clients.
+    /// Any hook: what earlier sessions made of this client.
+    NoteKarmaHistory(i64),
+    /// Any hook: immune to the plugins that spare whitelisted clients, for this reason.
     Whitelist(String),
+    /// mail: the same for this transaction.
+    WhitelistSender(String),
+    /// rcpt: the same for this recipient.
+    WhitelistRecipient(String),
+    /// Any hook: the client's names in the DNS.
+    NoteNames(ClientNames),
+    /// Any hook: where the client is.
+    NotePlace(ClientPlace),
+    /// Any hook: what the client runs on.
+    NoteSystem(ClientSystem),
+    /// connect: another setting of a plugin, for this session.
+    Configure(Override),
     /// connect, data: the client spoke before its turn.
     NoteEarlyTalker,
     /// ehlo: a further keyword.

@@ -17,12 +17,14 @@ pub struct Recipient {
     pub targets: Vec<ForwardPath>,
     /// Options that plugins attached for other plugins to read.
     pub options: BTreeMap<String, String>,
+    /// Why plugins that spare whitelisted clients are not asked about this recipient.
+    pub whitelisted: Option<String>,
 }
 
 impl Recipient {
     /// A recipient as the client asked for it.
     pub fn new(asked: ForwardPath, parameters: RcptParameters) -> Self {
-        Self { targets: vec![asked.clone()], asked, parameters, options: BTreeMap::new() }
+        Self { targets: vec![asked.clone()], asked, parameters, options: BTreeMap::new(), whitelisted: None }
     }
 }
 

@@ -126,7 +126,9 @@ mod tests {
     fn the_settings_say_what_a_match_leads_to() {
         let ruling = rule("badmailfrom reject naughty", "@far.example x", "<a@far.example>").unwrap();
         assert!(matches!(ruling.verdict, Verdict::Decline));
-        assert!(matches!(&ruling.changes[..], [Change::MarkNaughty(reason), Change::AdjustKarma(-1)] if reason == "x"));
+        assert!(
+            matches!(&ruling.changes[..], [Change::MarkNaughty(denial), Change::AdjustKarma(-1)] if denial.text == "x")
+        );
         let ruling = rule("badmailfrom reject 0", "@far.example", "<a@far.example>").unwrap();
         assert!(matches!(ruling.verdict, Verdict::Decline));
         assert!(ruling.evidence.iter().any(|evidence| evidence == "badmailfrom line 1: @far.example"), "{ruling:?}");

@@ -5,6 +5,7 @@ pub mod badmailfrom;
 pub mod badrcptto;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
+pub mod delay_deny;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod footer;
@@ -13,10 +14,14 @@ pub mod help;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
+pub mod naughty;
+pub mod noop_counter;
 pub mod quit_fortune;
+pub mod random_error;
 pub mod rcpt_ok;
 pub mod relay;
 mod shared;
+pub mod tarpit;
 
 use crate::hook::Entry;
 
@@ -27,6 +32,7 @@ pub const ENTRIES: &[&Entry] = &[
     &badrcptto::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
+    &delay_deny::ENTRY,
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
     &footer::ENTRY,
@@ -40,7 +46,11 @@ pub const ENTRIES: &[&Entry] = &[
     &logging::stderr::ENTRY,
     &logging::syslog::ENTRY,
     &r#loop::ENTRY,
+    &naughty::ENTRY,
+    &noop_counter::ENTRY,
     &quit_fortune::ENTRY,
+    &random_error::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
+    &tarpit::ENTRY,
 ];

@@ -206,7 +206,7 @@ mod tests {
         let mut at = facts::Connect { session: &mut session, line: &Silence };
         let ruling = plugin.connect(&at).map_err(|trouble| trouble.to_string())?;
         assert!(matches!(ruling.verdict, Verdict::Decline | Verdict::Skip), "connect is never decided here");
-        at.apply(ruling.changes).unwrap();
+        at.apply(ruling.changes, "test").unwrap();
         Ok(session.relaying)
     }
 

@@ -114,7 +114,7 @@ pub(in crate::plugins) mod tests {
         let mut at = Content { session: &mut session, envelope: &envelope, message: &mut message };
         let ruling = plugin.data_post(&at).map_err(|trouble| trouble.0)?;
         assert!(matches!(ruling.verdict, Verdict::Decline | Verdict::Skip));
-        at.apply(ruling.changes).unwrap();
+        at.apply(ruling.changes, "test").unwrap();
         let mut octets = Vec::new();
         message.write_to(&mut octets, LineEnds::Lf).unwrap();
         Ok((ruling.evidence.join("; "), String::from_utf8(octets).unwrap()))
