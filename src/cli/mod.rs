@@ -1,6 +1,7 @@
 //! The command line: serving is the default, the rest is for people. One file per subcommand.
 
 mod check;
+mod compile;
 mod conversation;
 mod plugins;
 mod print;
@@ -63,6 +64,7 @@ enum Task {
     Try(try_dialog::Arguments),
     Check(check::Arguments),
     Plugins(plugins::Arguments),
+    Compile(compile::Arguments),
 }
 
 impl Where {
@@ -95,6 +97,7 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
         None => serve::serve(&options, extra),
         Some(Task::Try(arguments)) => try_dialog::run(arguments, &options, extra),
         Some(Task::Check(arguments)) => check::run(&arguments, &options, extra),
+        Some(Task::Compile(arguments)) => compile::run(&arguments, &options),
         Some(Task::Plugins(arguments)) => plugins::run(&arguments, &options, extra),
     })
 }

@@ -140,7 +140,8 @@ impl Cdb {
     }
 }
 
-fn hash(key: &[u8]) -> u32 {
+/// The hash of a key (cdb.txt).
+pub(super) fn hash(key: &[u8]) -> u32 {
     key.iter().fold(5381, |hash: u32, octet| (hash << 5).wrapping_add(hash) ^ u32::from(*octet))
 }
 

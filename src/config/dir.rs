@@ -173,6 +173,16 @@ impl ConfigDir {
         Cdb::open(&path).map(Some)
     }
 
+    /// The map `NAME.cdb` that `postern compile` made of the list `NAME`; `None` if there is none, or the list is newer, for
+    /// then it says what is meant now.
+    pub fn compiled(&self, name: &str) -> Result<Option<Cdb>, ConfigError> {
+        let Some(map) = self.map(name)? else { return Ok(None) };
+        let Some(list) = self.locate(name)? else { return Ok(Some(map)) };
+        let changed =
+            |path: &Path| path.metadata().and_then(|of| of.modified()).map_err(|error| ConfigError::at(path, 0, error));
+        Ok((changed(&list)? <= changed(map.path())?).then_some(map))
+    }
+
     /// A path from a setting: a relative one starts at the configuration directory, wherever the process was started.
     /// (If that directory was itself given as a relative path, the process must not change directory afterwards.)
     pub fn resolve(&self, path: &str) -> Result<PathBuf, ConfigError> {

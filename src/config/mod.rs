@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 
 pub mod cdb;
+pub mod cdb_writer;
 pub mod chain_file;
 pub mod core;
 pub mod dir;

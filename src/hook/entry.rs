@@ -2,7 +2,7 @@
 
 use super::link::OnError;
 use super::{Hook, Plugin};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigDir, ConfigError, Settings};
 use crate::world::World;
 
 /// What the catalogue knows of a plugin.
@@ -23,6 +23,8 @@ pub struct Entry {
     pub on_error: OnError,
     /// Whether an accepting answer of it vouches for recipients (so that `check` can say that nobody does).
     pub vouches: bool,
+    /// The lists of which `postern compile` can make maps.
+    pub maps: &'static [Map],
     /// The text of its source file; the manual is the `//!` head of it.
     pub source: &'static str,
     /// Builds it from its settings.
@@ -46,6 +48,7 @@ impl Entry {
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,
+            maps: &[],
             source,
             build,
         }
@@ -63,6 +66,18 @@ impl Entry {
         let first = self.source.lines().next().unwrap_or_default();
         first.trim_start_matches("//!").trim()
     }
+}
+
+/// Keys and values of a map.
+pub type Records = Vec<(String, String)>;
+
+/// A list that may be long, and the map that stands for it.
+#[derive(Debug)]
+pub struct Map {
+    /// The list's file; the map is `NAME.cdb`.
+    pub name: &'static str,
+    /// Reads the list.
+    pub records: fn(&ConfigDir) -> Result<Records, ConfigError>,
 }
 
 /// What a plugin is to the chain, beside being asked at its hooks.

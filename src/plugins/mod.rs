@@ -1,6 +1,7 @@
 //! The plugins, one file each, named as in `config/plugins`; and the only list of them.
 
 pub mod addsig;
+pub mod aliases;
 pub mod badmailfrom;
 pub mod badrcptto;
 pub mod count_denies;
@@ -28,6 +29,7 @@ use crate::hook::Entry;
 /// Every plugin, in the order of the catalogue.
 pub const ENTRIES: &[&Entry] = &[
     &addsig::ENTRY,
+    &aliases::ENTRY,
     &badmailfrom::ENTRY,
     &badrcptto::ENTRY,
     &count_denies::ENTRY,

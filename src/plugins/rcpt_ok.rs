@@ -8,7 +8,8 @@
 //! - A client that may relay (relay, AUTH) may send anywhere. A whitelisted one may not: whitelisting never vouches.
 //! - `rcpthosts` holds a domain a line, or `.suffix` for every domain below it (not the suffix itself), or an address
 //!   literal `[192.0.2.1]`. Upper and lower case and both forms of an international domain are the same.
-//! - `morercpthosts.cdb` holds domains and suffixes as keys, in small letters, as qmail-newmrh writes it.
+//! - `morercpthosts.cdb` holds domains and suffixes as keys, in small letters, as `postern compile` and
+//!   qmail-newmrh make it of `morercpthosts`. The text alone is not read.
 //! - `me` is always ours; a recipient without a domain (`<postmaster>`) is `me`'s.
 //! - Anything else: `550 5.7.1 <a@b>: relaying denied`.
 //!
@@ -31,13 +32,19 @@ use serde::Deserialize;
 
 use super::shared::place;
 use crate::config::{Cdb, ConfigDir, ConfigError, Settings};
+use crate::hook::entry::{Map, Records};
 use crate::hook::{Answer, Denial, Entry, Hook, Plugin, Rcpt, Ruling, Trouble};
 use crate::smtp::address::{Domain, ForwardPath};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry =
-    Entry { vouches: true, ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], include_str!("rcpt_ok.rs"), build) };
+pub static ENTRY: Entry = Entry {
+    vouches: true,
+    maps: &[Map { name: MORE, records }],
+    ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], include_str!("rcpt_ok.rs"), build)
+};
+
+const MORE: &str = "morercpthosts";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +89,21 @@ impl Plugin for RcptOk {
     }
 }
 
+/// What stands in the map of a long list: each domain, and `.suffix` with its dot.
+fn records(config: &ConfigDir) -> Result<Records, ConfigError> {
+    let (mut records, mut faults) = (Records::new(), Vec::new());
+    config.each(MORE, &mut |text, file, line| {
+        match plain(text) {
+            Some(name) => records.push((name, String::new())),
+            None => faults.push(ConfigError::at(file, line, format!("{text:?} is no domain and no .suffix"))),
+        }
+        ControlFlow::Continue(())
+    })?;
+    records.sort();
+    records.dedup();
+    ConfigError::from_many(faults).map_or(Ok(records), Err)
+}
+
 /// The domains that are ours. Found by hash, for rcpthosts may be long and the recipients many.
 struct Hosts {
     me: String,
@@ -111,7 +133,7 @@ impl Hosts {
             }
             ControlFlow::Continue(())
         })?;
-        hosts.more = config.map("morercpthosts")?;
+        hosts.more = config.map(MORE)?;
         ConfigError::from_many(faults).map_or(Ok(hosts), Err)
     }
 

@@ -77,6 +77,15 @@ impl Mailbox {
         Ok(Self { local_part, domain })
     }
 
+    /// A mailbox from its parts, the local-part unquoted.
+    pub fn from_parts(local_part: &str, domain: &str) -> Result<Self, AddressError> {
+        let quoted: String = local_part
+            .chars()
+            .flat_map(|letter| (letter == '"' || letter == '\\').then_some('\\').into_iter().chain([letter]))
+            .collect();
+        Self::parse(&format!("\"{quoted}\"@{domain}"))
+    }
+
     /// The local-part, unquoted: it may hold blanks, quotes, `@`, `/`, and be empty (`""@domain`). No control characters.
     pub fn local_part(&self) -> &str {
         &self.local_part
