@@ -158,7 +158,9 @@ impl Queue for Postdrop {
         let fault = match greeted {
             Ok(said) => Attributes::take(&mut &said[..]).queue_id(PROTOCOL).err(),
             Err(error) if error.kind() == ErrorKind::TimedOut => Some(
-                "no greeting in time; can it write to the maildrop (setgid bit, nosuid, NoNewPrivileges)?".to_owned(),
+                "no greeting in time; can it write to the maildrop? Mend it with postfix set-permissions; a nosuid mount and \
+                 NoNewPrivileges take its group away, too"
+                    .to_owned(),
             ),
             Err(error) => Some(error.to_string()),
         };
@@ -258,7 +260,8 @@ fn give(child: &mut dyn Child, records: Vec<u8>, message: &Message) -> Result<()
 
 fn stopped(who: &str, at: &str, error: &io::Error) -> QueueError {
     if error.kind() == ErrorKind::TimedOut {
-        let evidence = format!("{who}: killed, no end or no progress {at}; can it write to the maildrop?");
+        let evidence =
+            format!("{who}: killed, no end or no progress {at}; can it write to the maildrop? Try postern check");
         return QueueError::transient(unable("postdrop: timeout"), evidence).code(4, 2);
     }
     QueueError::transient(unable("postdrop failed"), format!("{who}: {at}: {error}"))

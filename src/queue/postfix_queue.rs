@@ -239,7 +239,7 @@ impl PostfixQueue {
                 Ok(ready) => return Ok(ready),
                 Err(error) => {
                     late |= error.kind() == ErrorKind::TimedOut;
-                    faults.push(format!("{}: {error}", shown(socket)));
+                    faults.push(format!("{}: {}", shown(socket), remedy(socket, &error)));
                 }
             }
         }
@@ -380,7 +380,10 @@ fn remedy(socket: &Address, error: &io::Error) -> String {
             format!("{error}; start Postfix, or name its socket on the line (postconf queue_directory)")
         }
         ErrorKind::PermissionDenied if unix => {
-            format!("{error}; run postern with group postdrop (under xinetd with groups = yes)")
+            // A named user of `check` has its groups; what a launcher leaves of them shows only when it serves.
+            format!(
+                "{error}; run postern with group postdrop (xinetd: groups = yes); if it has it: postfix set-permissions"
+            )
         }
         ErrorKind::ConnectionRefused if unix => format!("{error}; start Postfix: nobody listens there"),
         ErrorKind::ConnectionRefused => format!("{error}; master.cf needs an inet service there that runs cleanup"),

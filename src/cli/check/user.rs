@@ -1,6 +1,6 @@
 //! As whom a configuration is tried: what root may read and write says nothing about the user that serves.
 
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Group, Uid, User, getgroups};
 
 use crate::cli::serve::become_user;
 use crate::setup::Setup;
@@ -22,7 +22,8 @@ pub(super) fn become_configured(named: Option<&str>, setup: &Setup, findings: &m
     let file = setup.dir.path().join("user");
     let (root, configured) = (Uid::effective().is_root(), setup.core.user.as_deref());
     if let Some(name) = named {
-        return findings.file(Grade::Note, &file, 0, format!("not asked: all was tried as {name}, as --user says"));
+        let text = format!("not asked: all was tried as {name}, as --user says{}", further_groups());
+        return findings.file(Grade::Note, &file, 0, text);
     }
     match configured {
         Some(name) if root => match become_user(name) {
@@ -41,4 +42,18 @@ pub(super) fn become_configured(named: Option<&str>, setup: &Setup, findings: &m
         }
         None => {}
     }
+}
+
+/// The groups beside the user's own: a launcher may leave them out, so what is fit here may not be when it serves.
+fn further_groups() -> String {
+    let groups = getgroups().unwrap_or_default().into_iter().filter(|group| *group != Gid::effective());
+    let name = |group: Gid| match Group::from_gid(group) {
+        Ok(Some(group)) => group.name,
+        _ => group.to_string(),
+    };
+    let names: Vec<String> = groups.map(name).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(", with its further groups ({}), which xinetd leaves out without groups = yes", names.join(", "))
 }
