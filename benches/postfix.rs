@@ -57,7 +57,8 @@ fn rates(load: &Load) -> bool {
     let line = |((name, mails), port)| Line { name, port, mails, taken: Default::default() };
     let mut lines: Vec<Line> = MAILS.into_iter().zip(ports).map(line).collect();
     let (floor_room, floor) = floor(load);
-    let mut floors = [Vec::new(), Vec::new()];
+    let (mut floors, mut postdrop) = ([Vec::new(), Vec::new()], Vec::new());
+    let records = load.records(PLAN);
 
     for line in &lines {
         load.send(line.port, Plan { mails: 100, ..PLAN }); // starts Postfix's processes
@@ -75,6 +76,8 @@ fn rates(load: &Load) -> bool {
             let plan = Plan { mails: MAILS[0].1[at], reuse, ..PLAN };
             floors[at].push(plan.mails as f64 / load.send_into_nothing(floor.port, plan));
         }
+        let plan = Plan { mails: MAILS[2].1[0], ..PLAN };
+        postdrop.push(plan.mails as f64 / load.postdrop(&records, plan));
     }
     drop((floor, floor_room));
 
@@ -102,6 +105,7 @@ fn rates(load: &Load) -> bool {
             median(floors[at].clone())
         );
     }
+    println!("load: postdrop itself, {} at a time, given the records: {:.0} mails/s", PLAN.sessions, median(postdrop));
     let all = || lines.iter().flat_map(|line| line.taken.iter().flatten());
     let (lost, doubled) =
         (all().map(|taken| taken.lost).sum::<usize>(), all().map(|taken| taken.doubled).sum::<usize>());

@@ -6,9 +6,11 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::launch::{self, Server};
@@ -151,7 +153,7 @@ impl Load {
         let until = Instant::now() + Duration::from_secs(5);
         let mut log = self.postfix.log();
         loop {
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
             let before = std::mem::replace(&mut log, self.postfix.log());
             let counts = deliveries(&log, &format!("{name}@here.example"));
             let lost = (1..=plan.mails).filter(|number| !counts.contains_key(number)).count();
@@ -165,6 +167,39 @@ impl Load {
     /// Sends mails to a port that keeps none: seconds that it took.
     pub fn send_into_nothing(&self, port: u16, plan: Plan) -> f64 {
         self.source(port, plan).1
+    }
+
+    /// What postern gives to postdrop for one such mail; [`Load::postdrop`] takes it.
+    pub fn records(&self, plan: Plan) -> Vec<u8> {
+        let room = self.room("queue/postdrop ../bin/drop");
+        let script = format!("#!/bin/sh\ntee {} | /usr/sbin/postdrop \"$@\"\n", room.path("queue/records").display());
+        fs::write(room.path("bin/drop"), script).unwrap();
+        fs::set_permissions(room.path("bin/drop"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.send(self.serve(&room).port, Plan { mails: 1, sessions: 1, ..plan });
+        fs::read(room.path("queue/records")).unwrap()
+    }
+
+    /// Gives these records to postdrop itself, as often as the plan says: seconds that it took.
+    pub fn postdrop(&self, records: &[u8], plan: Plan) -> f64 {
+        let left = AtomicUsize::new(plan.mails);
+        let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |mails| mails.checked_sub(1)).is_ok();
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..plan.sessions {
+                scope.spawn(|| {
+                    while take() {
+                        let mut postdrop = Command::new("/usr/sbin/postdrop");
+                        postdrop.arg("-c").arg(self.postfix.path("etc")).arg("-r");
+                        let mut child = postdrop.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+                        child.stdin.take().unwrap().write_all(records).unwrap();
+                        assert!(child.wait().unwrap().success());
+                    }
+                });
+            }
+        });
+        let elapsed_s = begun.elapsed().as_secs_f64();
+        self.postfix.idle();
+        elapsed_s
     }
 
     /// When it was started, the seconds that it took, and what the recipients' names hold after their number.
