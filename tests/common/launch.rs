@@ -135,6 +135,11 @@ impl Server {
         }
         None
     }
+
+    /// The launcher's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Server {
