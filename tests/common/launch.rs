@@ -41,17 +41,11 @@ impl Launcher {
     /// Puts the program behind it, with these variables beside the room's own.
     pub fn start(self, room: &Room, variables: &[(&str, &str)]) -> Server {
         room.open_to_all();
-        // Another process may take the free port before the launcher does.
-        for _ in 0..5 {
-            let port = free_port();
-            let mut child = self.command(room, port, variables).spawn().unwrap();
-            if listens(port, &mut child) {
-                return Server { port, child };
-            }
-            play::end_group(&mut child);
-        }
-        let log = fs::read_to_string(room.path("log/launcher")).unwrap_or_default();
-        panic!("{self:?} does not listen: {log}")
+        let server = Server::start(|port| self.command(room, port, variables));
+        server.unwrap_or_else(|| {
+            let log = fs::read_to_string(room.path("log/launcher")).unwrap_or_default();
+            panic!("{self:?} does not listen: {log}")
+        })
     }
 
     fn program(self) -> &'static str {
@@ -74,7 +68,7 @@ impl Launcher {
         let log = File::create(room.path("log/launcher")).unwrap();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(room.environment()).envs(variables.iter().copied());
-        command.current_dir(room.root()).process_group(0);
+        command.current_dir(room.root());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         command
     }
@@ -127,6 +121,27 @@ fn xinetd_conf(room: &Room, port: u16) -> String {
     )
 }
 
+impl Server {
+    /// Starts the command for a free port, in a process group of its own. `None` if it never listens there.
+    pub fn start(command: impl Fn(u16) -> Command) -> Option<Server> {
+        // Another process may take the free port before the launcher does.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut child = command(port).process_group(0).spawn().unwrap();
+            if listens(port, &mut child) {
+                return Some(Server { port, child });
+            }
+            play::end_group(&mut child);
+        }
+        None
+    }
+
+    /// The launcher's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Asked first, so that it ends what it has started; then made to.
@@ -136,7 +151,8 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+/// A port of the loopback interface that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

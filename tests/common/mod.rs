@@ -6,6 +6,7 @@
 pub mod client;
 pub mod handover;
 pub mod launch;
+pub mod load;
 pub mod mta;
 pub mod normal;
 pub mod play;

@@ -27,6 +27,11 @@ pub struct Postfix {
 impl Postfix {
     /// Starts one, with these further lines of main.cf; `{DIR}` is its directory. `None`, with a word, where it cannot be.
     pub fn start(main_cf: &str) -> Option<Postfix> {
+        Postfix::start_with(main_cf, "")
+    }
+
+    /// As [`Postfix::start`], with further services in master.cf.
+    pub fn start_with(main_cf: &str, master_cf: &str) -> Option<Postfix> {
         if !super::require_root() {
             return None;
         }
@@ -46,7 +51,8 @@ impl Postfix {
         run(&["chown", "nobody:nogroup", &format!("{root}/mail")]);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::write(dir.path().join("etc/main.cf"), format!("{MAIN_CF}{main_cf}\n").replace("{DIR}", root)).unwrap();
-        fs::write(dir.path().join("etc/master.cf"), MASTER_CF.replace("{PORT}", &port.to_string())).unwrap();
+        let services = MASTER_CF.replace("{PORT}", &port.to_string()) + master_cf;
+        fs::write(dir.path().join("etc/master.cf"), services).unwrap();
         run(&["postfix", "-c", &format!("{root}/etc"), "check"]);
         let log = fs::File::create(dir.path().join("master.out")).unwrap();
         let master = Command::new("setsid")
