@@ -105,8 +105,8 @@ impl Queue for EximBsmtp {
         if self.client {
             job.arguments.extend(about(&session.connection).into_iter().map(Into::into));
         }
-        // Its prose on descriptor 2 belongs in our log.
-        job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1])];
+        // Its prose on descriptor 2 says the same once more, and may hold octets that a log must not.
+        job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         job.pace = self.pace;
         let mut bare_cr = false;
         let ended = within(&self.world, self.deadline, || {

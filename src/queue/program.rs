@@ -121,7 +121,7 @@ pub(super) fn check(program: &Path, mend: &str) -> Vec<String> {
     if !found.is_file() {
         vec![format!("{shown}: is not a file; {mend}")]
     } else if mode & 0o111 == 0 {
-        vec![format!("{shown}: is not executable (mode {mode:04o})")]
+        vec![format!("{shown}: is not executable (mode {mode:04o}); mend it with chmod 755")]
     } else {
         Vec::new()
     }

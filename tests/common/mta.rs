@@ -119,6 +119,11 @@ pub struct Exim {
 impl Exim {
     /// Unpacks one. `settings` are further main options, `acl` the ACL for mail that does not come by SMTP.
     pub fn unpack(settings: &str, acl: &str) -> Option<Self> {
+        Self::delivering(settings, acl, MAILDIR)
+    }
+
+    /// As [`Exim::unpack`], with these options of the transport; `{DIR}` is its directory.
+    pub fn delivering(settings: &str, acl: &str, transport: &str) -> Option<Self> {
         if !super::require_root() {
             return None;
         }
@@ -138,12 +143,13 @@ impl Exim {
         let conf = format!(
             "exim_path = {root}/exim\ndeliver_drop_privilege = true\nexim_user = nobody\nexim_group = nogroup\n\
              spool_directory = {root}/spool\nlog_file_path = {root}/log/%slog\npid_file_path = {root}/exim.pid\n\
-             primary_hostname = mx.example.test\ndomainlist local_domains = here.example\ntrusted_users = nobody\nnever_users =\n\
+             primary_hostname = mx.example.test\ndomainlist local_domains = here.example : [192.0.2.25]\ntrusted_users = nobody\nnever_users =\n\
              host_lookup =\ntls_advertise_hosts =\nkeep_environment =\nacl_not_smtp = acl_batch\n{settings}\nbegin acl\nacl_batch:\n\
-             {acl}\nbegin routers\nlocal:\n  driver = accept\n  domains = +local_domains\n  transport = md\nbegin transports\n\
-             md:\n  driver = appendfile\n  directory = {root}/mail/inbox\n  create_directory\n  maildir_format\n  \
-             return_path_add\n  user = nobody\n  group = nogroup\nbegin retry\nbegin rewrite\n"
-        );
+             {acl}\nbegin routers\nlocal:\n  driver = accept\n  domains = +local_domains\n  caseful_local_part\n  \
+             transport = ours\nbegin transports\nours:\n{transport}  user = nobody\n  group = nogroup\nbegin retry\n\
+             begin rewrite\n"
+        )
+        .replace("{DIR}", root);
         fs::write(dir.path().join("exim.conf"), conf).unwrap();
         for (file, line) in
             [("passwd", "Debian-exim:x:65533:65533::/:/bin/false\n"), ("group", "Debian-exim:x:65533:\n")]
@@ -170,11 +176,19 @@ impl Exim {
         self.dir.path().join("mail/inbox")
     }
 
+    /// A path of it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log/mainlog")).unwrap_or_default()
     }
 }
+
+const MAILDIR: &str =
+    "  driver = appendfile\n  directory = {DIR}/mail/inbox\n  create_directory\n  maildir_format\n  return_path_add\n";
 
 fn sh(command: &str) {
     let done = Command::new("sh").args(["-c", command]).env("PATH", super::PATH).output().unwrap();

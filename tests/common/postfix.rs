@@ -1,7 +1,7 @@
 //! A private Postfix: its own configuration, queue, ports and log in one directory, and a maildir for all mail to `here.example`.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -22,15 +22,19 @@ pub struct Postfix {
     master: Child,
     /// The port of a cleanup service over TCP.
     pub cleanup_port: u16,
+    /// smtpd's.
+    pub smtp_port: u16,
+    /// qmqpd's; `qmqpd_authorized_clients` says who may use it.
+    pub qmqp_port: u16,
 }
 
 impl Postfix {
     /// Starts one, with these further lines of main.cf; `{DIR}` is its directory. `None`, with a word, where it cannot be.
     pub fn start(main_cf: &str) -> Option<Postfix> {
-        Postfix::start_with(main_cf, "")
+        Self::start_with(main_cf, "")
     }
 
-    /// As [`Postfix::start`], with further services in master.cf.
+    /// As [`Postfix::start`], with these further services in master.cf.
     pub fn start_with(main_cf: &str, master_cf: &str) -> Option<Postfix> {
         if !super::require_root() {
             return None;
@@ -49,10 +53,15 @@ impl Postfix {
         };
         run(&["chown", "postfix", &format!("{root}/data")]);
         run(&["chown", "nobody:nogroup", &format!("{root}/mail")]);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // All three at once, so that they differ.
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [cleanup_port, smtp_port, qmqp_port] = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let services = format!(
+            "127.0.0.1:{cleanup_port} inet n - n - 0 cleanup\n127.0.0.1:{smtp_port} inet n - n - - smtpd\n\
+             127.0.0.1:{qmqp_port} inet n - n - - qmqpd\n{MASTER_CF}{master_cf}\n"
+        );
         fs::write(dir.path().join("etc/main.cf"), format!("{MAIN_CF}{main_cf}\n").replace("{DIR}", root)).unwrap();
-        let services = MASTER_CF.replace("{PORT}", &port.to_string()) + master_cf;
-        fs::write(dir.path().join("etc/master.cf"), services).unwrap();
+        fs::write(dir.path().join("etc/master.cf"), services.replace("{DIR}", root)).unwrap();
         run(&["postfix", "-c", &format!("{root}/etc"), "check"]);
         let log = fs::File::create(dir.path().join("master.out")).unwrap();
         let master = Command::new("setsid")
@@ -63,8 +72,9 @@ impl Postfix {
             .stderr(log)
             .spawn()
             .unwrap();
-        let postfix = Postfix { dir, master, cleanup_port: port };
-        postfix.wait_for(|| postfix.socket().exists(), "its cleanup socket");
+        let postfix = Postfix { dir, master, cleanup_port, smtp_port, qmqp_port };
+        let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        postfix.wait_for(|| postfix.socket().exists() && listens(smtp_port) && listens(qmqp_port), "sockets");
         Some(postfix)
     }
 
@@ -151,8 +161,7 @@ maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
-const MASTER_CF: &str = "127.0.0.1:{PORT} inet n - n - 0 cleanup
-pickup    unix  n - n 60 1 pickup
+const MASTER_CF: &str = "pickup    unix  n - n 60 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite

@@ -149,11 +149,19 @@ impl Client {
             };
             let mut peer = match Peer::connect(&self.world, &address, self.pace) {
                 Ok(peer) => peer,
-                Err(failure) => return Some(format!("{}; does a server listen there?", failure.error.evidence)),
+                Err(failure) => {
+                    let mend = match address {
+                        Address::Unix(_) => {
+                            " The modes of the socket and of the directories above it must let the user that serves in"
+                        }
+                        Address::Tcp(_) => "",
+                    };
+                    return Some(format!("{}; does a server listen there?{mend}", failure.error.evidence));
+                }
             };
             let offers = self.greet(&mut peer).and_then(|()| self.hello(&mut peer, &name));
             let fault = match &offers {
-                Err(failure) => Some(failure.error.evidence.clone()),
+                Err(failure) => Some(format!("{}; {}", failure.error.evidence, self.no_greeting())),
                 Ok(offers) if self.xclient && offers.xclient.is_empty() => Some(format!(
                     "{place}: does not offer XCLIENT to us; in Postfix set smtpd_authorized_xclient_hosts there"
                 )),
@@ -163,6 +171,18 @@ impl Client {
             fault
         };
         within(&self.world, self.deadline, || self.addresses().filter_map(told).collect())
+    }
+
+    /// For `check`: what to do about a server that does not greet as it must.
+    fn no_greeting(&self) -> &'static str {
+        match self.protocol {
+            Protocol::Smtp => {
+                "it speaks no SMTP, or turns us away: name the port of an SMTP server, or let this machine in"
+            }
+            Protocol::Lmtp => {
+                "it speaks no LMTP, or turns us away: name the port or socket of an LMTP server (for SMTP: queue/smtp-forward)"
+            }
+        }
     }
 
     fn attempt(

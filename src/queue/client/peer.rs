@@ -44,14 +44,23 @@ impl Peer {
         self.reply(line)
     }
 
-    /// Sends several and takes their replies, in groups if the far end offers that.
+    /// Sends several and takes their replies, in groups if the far end offers that. The replies end where the first command was
+    /// refused: the others make no sense without it, and the far end may hang up on them.
     pub(super) fn commands(&mut self, lines: &[String], pipelining: bool) -> Result<Vec<Reply>, Failure> {
+        let refused = |replies: &[Reply]| replies.first().is_some_and(|first| first.class() >= 4 && first.code != 421);
         let mut replies = Vec::with_capacity(lines.len());
         for group in lines.chunks(if pipelining { GROUP_COMMANDS } else { 1 }) {
             let text: String = group.iter().map(|line| format!("{line}\r\n")).collect();
             self.say(&text, group.first().map_or("", |line| line))?;
             for line in group {
-                replies.push(self.reply(line)?);
+                match self.reply(line) {
+                    Ok(reply) => replies.push(reply),
+                    Err(_) if refused(&replies) => return Ok(replies),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if refused(&replies) {
+                break;
             }
         }
         Ok(replies)
