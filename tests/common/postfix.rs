@@ -1,7 +1,7 @@
 //! A private Postfix: its own configuration, queue, ports and log in one directory, and a maildir for all mail to `here.example`.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -22,11 +22,21 @@ pub struct Postfix {
     master: Child,
     /// The port of a cleanup service over TCP.
     pub cleanup_port: u16,
+    /// The port of its smtpd.
+    pub smtp_port: u16,
+    /// The port of its qmqpd.
+    pub qmqp_port: u16,
 }
 
 impl Postfix {
     /// Starts one, with these further lines of main.cf; `{DIR}` is its directory. `None`, with a word, where it cannot be.
     pub fn start(main_cf: &str) -> Option<Postfix> {
+        Self::start_after("", main_cf)
+    }
+
+    /// As [`Postfix::start`], in a mount namespace of its own if this shell command is not empty. It runs there before the
+    /// queue is made; `{DIR}` is the directory.
+    pub fn start_after(mount: &str, main_cf: &str) -> Option<Postfix> {
         if !super::require_root() {
             return None;
         }
@@ -44,21 +54,32 @@ impl Postfix {
         };
         run(&["chown", "postfix", &format!("{root}/data")]);
         run(&["chown", "nobody:nogroup", &format!("{root}/mail")]);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        drop(listeners);
         fs::write(dir.path().join("etc/main.cf"), format!("{MAIN_CF}{main_cf}\n").replace("{DIR}", root)).unwrap();
-        fs::write(dir.path().join("etc/master.cf"), MASTER_CF.replace("{PORT}", &port.to_string())).unwrap();
-        run(&["postfix", "-c", &format!("{root}/etc"), "check"]);
+        let names = ["{PORT}", "{SMTP}", "{QMQP}"].into_iter().zip(&ports);
+        let master_cf = names.fold(MASTER_CF.to_owned(), |text, (name, port)| text.replace(name, &port.to_string()));
+        fs::write(dir.path().join("etc/master.cf"), master_cf).unwrap();
+        let check = format!("postfix -c {root}/etc check && exec setsid /usr/lib/postfix/sbin/master -d");
+        let words = match mount {
+            "" => vec!["sh", "-ec"],
+            _ => vec!["unshare", "-m", "sh", "-ec"],
+        };
         let log = fs::File::create(dir.path().join("master.out")).unwrap();
-        let master = Command::new("setsid")
-            .args(["/usr/lib/postfix/sbin/master", "-d"])
+        // One process from first to last: each becomes the next.
+        let master = Command::new(words[0])
+            .args(&words[1..])
+            .arg(format!("{}\n{check}", mount.replace("{DIR}", root)))
             .env("MAIL_CONFIG", format!("{root}/etc"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let postfix = Postfix { dir, master, cleanup_port: port };
-        postfix.wait_for(|| postfix.socket().exists(), "its cleanup socket");
+        let postfix = Postfix { dir, master, cleanup_port: ports[0], smtp_port: ports[1], qmqp_port: ports[2] };
+        postfix.wait_for(|| TcpStream::connect(("127.0.0.1", ports[0])).is_ok(), "its cleanup service");
+        postfix.wait_for(|| !mount.is_empty() || postfix.socket().exists(), "its cleanup socket");
         Some(postfix)
     }
 
@@ -70,6 +91,11 @@ impl Postfix {
     /// The cleanup socket.
     pub fn socket(&self) -> PathBuf {
         self.path("spool/public/cleanup")
+    }
+
+    /// Its first process, which has all others for children.
+    pub fn id(&self) -> u32 {
+        self.master.id()
     }
 
     /// What it has logged.
@@ -141,12 +167,15 @@ virtual_gid_maps = static:65534
 default_transport = error:no outside
 relay_transport = error:no outside
 smtpd_relay_restrictions = permit_mynetworks, reject
+qmqpd_authorized_clients = 127.0.0.1
 maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
 const MASTER_CF: &str = "127.0.0.1:{PORT} inet n - n - 0 cleanup
-pickup    unix  n - n 60 1 pickup
+127.0.0.1:{SMTP} inet n - n - - smtpd
+127.0.0.1:{QMQP} inet n - n - - qmqpd
+pickup    unix  n - n 5 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite
