@@ -25,7 +25,6 @@ fn real(settings: &str, acl: &str) -> Option<(Room, Exim)> {
 fn what_arrives_at_exim_is_what_was_sent() {
     let Some((room, exim)) = real("", "  accept") else { return };
     mta::byte_for_byte("exim", &room, &exim.inbox(), &|| exim.log());
-    handover::kills("exim", &room, "x@here.example", |mark, yes| mta::with_mark(&exim.inbox(), mark, yes));
 }
 
 #[test]

@@ -104,8 +104,3 @@ fn an_agent_that_is_absent_and_one_that_is_well() {
     assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
     assert!(agent.taken().len() == 1 && agent.taken()[0].ends_with(SMALL.as_bytes()));
 }
-
-#[test]
-fn killed_in_the_hand_over() {
-    next_hop::killed_in_the_hand_over("queue/lmtp", true, &session(&["x", "y"], SMALL), SMALL.as_bytes());
-}

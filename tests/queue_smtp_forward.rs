@@ -1,4 +1,4 @@
-//! queue/smtp-forward against a real Postfix, against a next hop that fails in every way, and killed in the hand-over.
+//! queue/smtp-forward against a real Postfix and against a next hop that fails in every way.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -192,9 +192,4 @@ fn a_long_message() {
     let outcome = Play::new(&room).run(&session(&["x"], content.as_bytes()));
     assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
     assert!(hop.taken()[0].ends_with(content.as_bytes()));
-}
-
-#[test]
-fn killed_in_the_hand_over() {
-    next_hop::killed_in_the_hand_over("queue/smtp-forward", false, &session(&["x", "y"], SMALL), SMALL);
 }

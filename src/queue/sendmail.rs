@@ -20,9 +20,9 @@
 //!
 //! A caller that the MTA does not trust gets a `Sender:` or `X-Authentication-Warning:` field (Exim: `trusted_users`). Exim gets
 //! `-oep`, so that it tells us of errors instead of mailing the sender about them.
-//! Standard input has no mark of its end. If we are killed (SIGKILL, out of memory) while we write a message that is longer
-//! than a pipe holds (64 KiB), the MTA takes what it has for the whole and sends it; the client, who saw no 250, comes
-//! again. Nothing that was acknowledged is cut. `queue/exim-bsmtp`, `queue/qmail-queue` and the network backends have such a mark.
+//! Standard input has no mark of its end, so the program is never given the beginning of a message whose rest might not come, as when
+//! we are killed: what is longer than 4096 octets is in a file without a name in `spool_dir` before the program starts, and that
+//! file is its standard input.
 //! After a time limit the message may have been queued: a duplicate is possible, a loss is not.
 //!
 //! 8BITMIME is offered; BINARYMIME is not, for lines end in LF, nor is DSN. Not in qpsmtpd.
@@ -36,7 +36,7 @@ use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
-use crate::mail::{Envelope, LineEnds, Message};
+use crate::mail::{Envelope, Message};
 use crate::smtp::extension::Capabilities;
 use crate::world::{Job, Pipe, World};
 
@@ -97,8 +97,7 @@ impl Queue for Sendmail {
         job.arguments.extend(paths.recipients.into_iter().map(Into::into));
         job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         job.pace = self.pace;
-        let give = |input: &mut dyn std::io::Write| message.write_to(input, LineEnds::Lf);
-        let ended = within(&self.world, self.deadline, || program::run(&self.world, &job, give))?;
+        let ended = within(&self.world, self.deadline, || program::run_on(&self.world, job, message))?;
         match program::refusal(&ended) {
             None => Ok(Receipt { id: None, text: format!("queued pid {}", ended.id) }),
             Some(error) => Err(error),

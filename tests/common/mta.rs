@@ -195,22 +195,6 @@ fn sh(command: &str) {
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// What a maildir has with this text in it; waits for it where it is `expected`, else a moment.
-pub fn with_mark(inbox: &Path, mark: &str, expected: bool) -> Vec<Vec<u8>> {
-    let until = Instant::now() + Duration::from_millis(if expected { 10_000 } else { 300 });
-    loop {
-        let field = format!("Subject: {mark}\n").into_bytes();
-        let found: Vec<_> = store::delivered(inbox)
-            .into_iter()
-            .filter(|message| message.windows(field.len()).any(|window| window == field))
-            .collect();
-        if !found.is_empty() || Instant::now() > until {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// Waits for the next message in a maildir, and takes it out.
 pub fn next(inbox: &Path, log: &dyn Fn() -> String) -> Vec<u8> {
     let until = Instant::now() + Duration::from_secs(10);

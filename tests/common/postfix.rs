@@ -31,11 +31,21 @@ pub struct Postfix {
 impl Postfix {
     /// Starts one, with these further lines of main.cf; `{DIR}` is its directory. `None`, with a word, where it cannot be.
     pub fn start(main_cf: &str) -> Option<Postfix> {
-        Self::start_with(main_cf, "")
+        Self::launch("", main_cf, "")
     }
 
     /// As [`Postfix::start`], with these further services in master.cf.
     pub fn start_with(main_cf: &str, master_cf: &str) -> Option<Postfix> {
+        Self::launch("", main_cf, master_cf)
+    }
+
+    /// As [`Postfix::start`], in a mount namespace of its own, where this shell command runs before the queue is made; `{DIR}`
+    /// is the directory.
+    pub fn start_after(mount: &str, main_cf: &str) -> Option<Postfix> {
+        Self::launch(mount, main_cf, "")
+    }
+
+    fn launch(mount: &str, main_cf: &str, master_cf: &str) -> Option<Postfix> {
         if !super::require_root() {
             return None;
         }
@@ -62,10 +72,16 @@ impl Postfix {
         );
         fs::write(dir.path().join("etc/main.cf"), format!("{MAIN_CF}{main_cf}\n").replace("{DIR}", root)).unwrap();
         fs::write(dir.path().join("etc/master.cf"), services.replace("{DIR}", root)).unwrap();
-        run(&["postfix", "-c", &format!("{root}/etc"), "check"]);
+        let check = format!("postfix -c {root}/etc check && exec setsid /usr/lib/postfix/sbin/master -d");
+        let words = match mount {
+            "" => vec!["sh", "-ec"],
+            _ => vec!["unshare", "-m", "sh", "-ec"],
+        };
         let log = fs::File::create(dir.path().join("master.out")).unwrap();
-        let master = Command::new("setsid")
-            .args(["/usr/lib/postfix/sbin/master", "-d"])
+        // One process from first to last: each becomes the next.
+        let master = Command::new(words[0])
+            .args(&words[1..])
+            .arg(format!("{}\n{check}", mount.replace("{DIR}", root)))
             .env("MAIL_CONFIG", format!("{root}/etc"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -74,7 +90,9 @@ impl Postfix {
             .unwrap();
         let postfix = Postfix { dir, master, cleanup_port, smtp_port, qmqp_port };
         let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
-        postfix.wait_for(|| postfix.socket().exists() && listens(smtp_port) && listens(qmqp_port), "sockets");
+        let all = || [cleanup_port, smtp_port, qmqp_port].into_iter().all(listens);
+        // In a namespace of its own its directory cannot be seen.
+        postfix.wait_for(|| all() && (!mount.is_empty() || postfix.socket().exists()), "sockets");
         Some(postfix)
     }
 
@@ -86,6 +104,11 @@ impl Postfix {
     /// The cleanup socket.
     pub fn socket(&self) -> PathBuf {
         self.path("spool/public/cleanup")
+    }
+
+    /// Its first process, which has all others for children.
+    pub fn id(&self) -> u32 {
+        self.master.id()
     }
 
     /// What it has logged.
@@ -157,11 +180,12 @@ virtual_gid_maps = static:65534
 default_transport = error:no outside
 relay_transport = error:no outside
 smtpd_relay_restrictions = permit_mynetworks, reject
+qmqpd_authorized_clients = 127.0.0.1
 maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
-const MASTER_CF: &str = "pickup    unix  n - n 60 1 pickup
+const MASTER_CF: &str = "pickup    unix  n - n 5 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite

@@ -1,8 +1,6 @@
 //! What the tests of the relaying backends share: a next hop that can be told to fail, and private instances of real ones.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,9 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User};
 
-use crate::common::play::{End, Play};
-use crate::common::room::Room;
-use crate::common::{self, replies, workers};
+use crate::common;
 
 /// What a next hop does at one step: `greeting`, `EHLO` (and `LHLO`), `MAIL`, `RCPT`, `DATA`, `content`, `end`, `QUIT`.
 #[derive(Clone, Debug)]
@@ -246,6 +242,11 @@ impl Real {
 
     /// A Dovecot that takes mail for `x@` and `y@here.example` by LMTP: a Unix socket `lmtp`, and the port.
     pub fn dovecot() -> Option<Real> {
+        Self::dovecot_after("")
+    }
+
+    /// The same, in a mount namespace of its own if this shell command, which runs first, is not empty; `{DIR}` is its directory.
+    pub fn dovecot_after(mount: &str) -> Option<Real> {
         let program = common::require("dovecot")?;
         if !common::require_root() {
             return None;
@@ -262,15 +263,23 @@ impl Real {
         fs::write(dir.path().join("passwd"), users).unwrap();
         let config = DOVECOT.replace("{DIR}", &shown).replace("{PORT}", &port.to_string());
         fs::write(dir.path().join("dovecot.conf"), config).unwrap();
-        let child = spawn(
-            dir.path(),
-            Command::new(program).env_clear().arg("-F").arg("-c").arg(dir.path().join("dovecot.conf")),
-        );
+        let words = match mount {
+            "" => vec!["sh", "-ec"],
+            _ => vec!["unshare", "-m", "sh", "-ec"],
+        };
+        // One process from first to last: each becomes the next.
+        let script = format!("{mount}\nexec {} -F -c {{DIR}}/dovecot.conf", program.display()).replace("{DIR}", &shown);
+        let child = spawn(dir.path(), Command::new(words[0]).env_clear().args(&words[1..]).arg(script));
         let real = Real { dir, port, child };
         wait_for("Dovecot does not listen", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok() && real.dir.path().join("lmtp").exists()
         });
         Some(real)
+    }
+
+    /// Its first process, which has all others for children.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until this many messages have arrived.
@@ -378,63 +387,3 @@ plugin {
   quota = maildir:User quota
 }
 ";
-
-/// Killed at system calls from the connect on: what was acknowledged is there.
-pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content: &[u8]) {
-    let Some(strace) = common::require("strace") else { return };
-    let line = |hop: &StandIn| Room::new(&format!("rcpt_ok\n{backend} 127.0.0.1:{}\n", hop.port));
-    let hop = StandIn::start(lmtp, "", None);
-    let traced = line(&hop);
-    let trace = traced.path("log/trace");
-    let words = [strace.as_os_str(), "-qq".as_ref(), "-f".as_ref(), "-o".as_ref(), trace.as_os_str()];
-    let outcome = Play::new(&traced).under(words).run(input);
-    assert_eq!(hop.taken().len(), 1, "the run without a kill: {outcome:?}");
-    let text = std::fs::read_to_string(&trace).unwrap();
-    let mut seen = BTreeMap::<String, usize>::new();
-    let mut calls = Vec::new();
-    let mut begun = false;
-    for line in text.lines() {
-        let call = line.split_once(' ').map_or(line, |(_, call)| call.trim_start());
-        let Some((name, _)) = call.split_once('(') else { continue };
-        if !name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_') {
-            continue;
-        }
-        let number = seen.entry(name.to_owned()).or_default();
-        *number += 1;
-        begun |= name == "connect" && call.contains(&format!("htons({})", hop.port));
-        if begun {
-            calls.push((name.to_owned(), *number));
-        }
-    }
-    assert!(calls.len() > 10, "{text}");
-    let runs = workers::each(&calls, |(name, number)| {
-        let hop = StandIn::start(lmtp, "", None);
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let words = [
-            strace.as_os_str(),
-            "-qq".as_ref(),
-            "-f".as_ref(),
-            "-o".as_ref(),
-            "/dev/null".as_ref(),
-            "-e".as_ref(),
-            OsStr::new(&inject),
-        ];
-        let room = line(&hop);
-        let outcome = Play::new(&room).under(words).run(input);
-        let end = outcome.output.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
-        let replies = replies::of(&outcome.output[..end]);
-        let accepted = replies::verdicts(&replies).into_iter().flatten().next().is_some_and(|reply| reply.class() == 2);
-        (accepted, hop.taken(), outcome.end)
-    });
-    let killed = runs.iter().filter(|(_, _, end)| *end == End::Signal(9)).count();
-    let accepted = runs.iter().filter(|(accepted, ..)| *accepted).count();
-    let lost = runs.iter().filter(|(accepted, taken, _)| *accepted && taken.is_empty()).count();
-    let half = runs.iter().flat_map(|(_, taken, _)| taken).filter(|message| !message.ends_with(content)).count();
-    let repeated = runs.iter().filter(|(accepted, taken, _)| !*accepted && !taken.is_empty()).count();
-    eprintln!(
-        "| kill -9 | {backend} | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
-         half visible {half} | may be doubled {repeated} |",
-        runs.len()
-    );
-    assert!(lost + half == 0 && killed * 10 >= runs.len() * 8, "{killed} of {}", runs.len());
-}

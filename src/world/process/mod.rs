@@ -8,10 +8,12 @@ mod child;
 mod fake;
 
 use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -41,6 +43,8 @@ pub struct Job {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts; ours if None.
     pub directory: Option<PathBuf>,
+    /// A file that it reads at descriptor 0, from where the file stands. How far it has read then shows in that.
+    pub input: Option<Rc<File>>,
     /// Its pipes; [`Child`] knows them by their place here.
     pub pipes: Vec<Pipe>,
     /// Longest time without any progress in one step (60 s unless set).
@@ -55,6 +59,7 @@ impl Job {
             arguments: Vec::new(),
             environment: Vec::new(),
             directory: None,
+            input: None,
             pipes: Vec::new(),
             pace: PACE_DEFAULT,
         }
@@ -139,7 +144,7 @@ impl Process for RealProcess {
     fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>> {
         static PREPARED: std::sync::Once = std::sync::Once::new();
         PREPARED.call_once(sys::prepare_for_children);
-        let (ours, theirs) = open_pipes(&job.pipes)?;
+        let (ours, theirs) = open_pipes(job)?;
         let id = start(job, &theirs)?;
         watchdog::add_group(id);
         // From here on the child has an owner who kills it, whatever fails.
@@ -155,9 +160,9 @@ impl Process for RealProcess {
 /// Our ends, and the child's with the numbers they get there.
 type Ends = (Vec<End>, Vec<(OwnedFd, Vec<RawFd>)>);
 
-fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
+fn open_pipes(job: &Job) -> io::Result<Ends> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for pipe in pipes {
+    for pipe in &job.pipes {
         let (reader, writer) = io::pipe()?;
         let their_end: OwnedFd = match pipe.direction {
             Direction::ToChild => {
@@ -173,8 +178,11 @@ fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
         };
         theirs.push((their_end, pipe.descriptors.clone()));
     }
+    if let Some(file) = &job.input {
+        theirs.push((file.try_clone()?.into(), vec![0]));
+    }
     // A child's end must not be overwritten by another one before it is in its place.
-    let numbers: Vec<RawFd> = pipes.iter().flat_map(|pipe| pipe.descriptors.clone()).collect();
+    let numbers: Vec<RawFd> = theirs.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
     let mut set_aside = Vec::new();
     for (end, _) in &mut theirs {
         while numbers.contains(&end.as_raw_fd()) {
@@ -394,6 +402,19 @@ mod tests {
         // A relative program starts at the directory.
         let job = Job { program: "bin/sh".into(), directory: Some("/".into()), ..shell("echo $0") };
         assert_eq!(run(&job).0, "bin/sh\n");
+    }
+
+    #[test]
+    fn a_file_as_input() {
+        use std::io::{Seek, Write};
+        for (script, said, read) in [("cat", "whole", 5), ("head -c 2; exit 0", "wh", 2), ("exit 0", "", 0)] {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(b"whole").and_then(|()| file.rewind()).expect("room for it");
+            let file = Rc::new(file);
+            let pipes = vec![Pipe::to_child(&[]), Pipe::from_child(&[1])];
+            assert_eq!(run(&Job { input: Some(file.clone()), pipes, ..shell(script) }).0, said);
+            assert_eq!((&*file).stream_position().ok(), Some(read), "{script}");
+        }
     }
 
     #[test]
