@@ -615,6 +615,7 @@ mod tests {
         let mark = directory.path().join("mark");
         let script = format!("echo hi; cat >/dev/null; sleep 0.1; echo a goodbye; echo >{}", mark.display());
         for finished in [false, true] {
+            let start = Instant::now();
             let mut stream = talk(&script, LONG);
             stream.read_exact(&mut [0; 3]).expect("it greets");
             if finished {
@@ -622,6 +623,8 @@ mod tests {
             }
             drop(stream);
             assert_eq!(mark.exists(), finished);
+            // The other one is killed at once.
+            assert!(finished || start.elapsed() < LONG / 4);
         }
         // But not for ever.
         let start = Instant::now();
