@@ -45,14 +45,10 @@ impl Ended {
 
     /// For the log: who, how it ended, what it said.
     pub(super) fn evidence(&self) -> String {
-        let end = match self.exit {
-            Exit::Code(code) => format!("exit status {code}"),
-            Exit::Signal(signal) => format!("killed by signal {signal}"),
-        };
         let unread = if self.whole { "" } else { ", and did not read everything" };
         let said = safe(self.output.trim(), TEXT_OCTETS_MAX);
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        format!("{}: {end}{unread}{said}", self.who)
+        format!("{}: {}{unread}{said}", self.who, self.exit)
     }
 }
 

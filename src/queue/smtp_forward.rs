@@ -43,7 +43,6 @@
 //! Differs from qpsmtpd: refusals keep their class, several hosts, IPv6 addresses and sockets, extensions, time limits, XFORWARD;
 //! with `xclient` a next hop without XCLIENT gets nothing. STARTTLS and AUTH to the next hop are not there yet.
 
-use super::client::reply::Reply;
 use super::client::{self, Client, Protocol};
 use super::{Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
@@ -89,20 +88,7 @@ impl Queue for SmtpForward {
     }
 
     fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
-        match self.client.deliver(session, envelope, message)?.first() {
-            Some(reply) if reply.class() == 2 => Ok(receipt(reply)),
-            Some(reply) => Err(client::final_refusal(reply)),
-            None => Err(QueueError::transient("Unable to queue message", "no reply to the end of data")),
-        }
-    }
-}
-
-/// The next hop's own name for the message, or its words.
-fn receipt(reply: &Reply) -> Receipt {
-    match reply.id() {
-        Some(id) => Receipt { id: Some(id), text: "queued".to_owned() },
-        None if reply.text().is_empty() => Receipt { id: None, text: "queued".to_owned() },
-        None => Receipt { id: None, text: format!("queued: {}", reply.text()) },
+        self.client.queue(session, envelope, message)
     }
 }
 

@@ -171,6 +171,14 @@ impl Exim {
         )
     }
 
+    /// Lets every user write where it writes, before it has.
+    pub fn open_to_all(&self) {
+        sh(&format!(
+            "cd {} && mkdir -p spool/db spool/input spool/msglog && chmod -R 777 spool log mail",
+            self.dir.path().display()
+        ));
+    }
+
     /// What arrived.
     pub fn inbox(&self) -> PathBuf {
         self.dir.path().join("mail/inbox")

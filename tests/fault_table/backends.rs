@@ -160,18 +160,25 @@ pub fn pipe() -> Option<Backend> {
 }
 
 pub fn exim_bsmtp() -> Option<Backend> {
+    exim("exim-bsmtp", "queue/exim-bsmtp {TO} {LIMITS}")
+}
+
+pub fn exim_bs() -> Option<Backend> {
+    exim("exim-bsmtp bs", "queue/exim-bsmtp {TO} form bs {LIMITS}")
+}
+
+fn exim(name: &'static str, line: &str) -> Option<Backend> {
     if !able() {
         return None;
     }
     let exim = Exim::unpack("check_spool_space = 0\ncheck_spool_inodes = 0", "  accept")?;
     let (dir, take) = taking(&exim.program());
-    let line = "queue/exim-bsmtp {TO} {LIMITS}";
     let (inbox, again) = (exim.inbox(), dir.path().join("real"));
     let owner = ",uid=65534,gid=65534,mode=750";
     let spool = inbox.parent().unwrap().with_file_name("spool");
     let full = bad(&line.replace("{TO}", take.to_str().unwrap()), &spool, owner, ":", "-name '*-[HD]'");
     Some(Backend {
-        name: "exim-bsmtp",
+        name,
         line: line.to_owned(),
         far: Far::Program(take),
         stored: Box::new(move || {
@@ -229,13 +236,16 @@ pub fn postdrop() -> Option<Backend> {
     )
 }
 
+const SENDMAIL: &str = "#!/bin/sh\nMAIL_CONFIG={ETC} exec /usr/sbin/sendmail \"$@\"\n";
+
 pub fn sendmail() -> Option<Backend> {
-    maildrop(
-        "sendmail",
-        "queue/sendmail {TO} {LIMITS}",
-        "#!/bin/sh\nMAIL_CONFIG={ETC} exec /usr/sbin/sendmail \"$@\"\n",
-        "postern or sendmail dies, or a limit is reached, once sendmail has the message and before its status",
-    )
+    let twice = "postern or sendmail dies, or a limit is reached, after the last dot and before its reply";
+    maildrop("sendmail", "queue/sendmail {TO} {LIMITS}", SENDMAIL, twice)
+}
+
+pub fn sendmail_oi() -> Option<Backend> {
+    let twice = "postern or sendmail dies, or a limit is reached, once sendmail has the message and before its status";
+    maildrop("sendmail oi", "queue/sendmail {TO} form oi {LIMITS}", SENDMAIL, twice)
 }
 
 /// A Postfix that takes mail at one of its ports.

@@ -29,4 +29,4 @@ macro_rules! backends {
     };
 }
 
-backends! { maildir qmail_queue postfix_queue postdrop smtp_forward lmtp exim_bsmtp sendmail pipe qmqp }
+backends! { maildir qmail_queue postfix_queue postdrop smtp_forward lmtp exim_bsmtp exim_bs sendmail sendmail_oi pipe qmqp }

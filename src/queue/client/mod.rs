@@ -18,16 +18,16 @@ use std::time::Duration;
 
 use self::offers::Offers;
 use self::peer::Peer;
-use self::place::Place;
+use self::place::{Place, Way};
 use self::reply::Reply;
 pub(super) use self::settings::{positional, read};
 use self::stuffing::{Stuffing, is_bare};
 use super::{QueueError, within};
-use crate::hook::Severity;
 use crate::hook::facts::Session;
+use crate::hook::{Receipt, Severity};
 use crate::mail::{Envelope, LineEnds, Message};
 use crate::smtp::escape::safe;
-use crate::world::{Address, World};
+use crate::world::{Address, Job, World};
 
 /// qpsmtpd's words; the backend's name and what is the matter follow.
 const UNABLE: &str = "Unable to queue message: ";
@@ -44,6 +44,8 @@ pub(super) enum Protocol {
 /// A client and where it goes.
 pub(super) struct Client {
     pub(super) world: World,
+    /// The backend whose client it is, for what our own client is told.
+    pub(super) name: &'static str,
     pub(super) protocol: Protocol,
     pub(super) places: Vec<Place>,
     /// What it calls itself, if not our own name.
@@ -85,6 +87,35 @@ fn spool(error: &io::Error) -> QueueError {
 }
 
 impl Client {
+    /// One that talks with a program; the job's pace is its own.
+    pub(super) fn of_program(world: &World, name: &'static str, job: Job, deadline: Duration) -> Self {
+        Self {
+            world: world.clone(),
+            name,
+            protocol: Protocol::Smtp,
+            pace: job.pace,
+            places: vec![Place::Program(job)],
+            helo: None,
+            xclient: false,
+            xforward: false,
+            deadline,
+        }
+    }
+
+    /// By SMTP: what the one reply to the end of data makes of the message.
+    pub(super) fn queue(
+        &self,
+        session: &Session,
+        envelope: &Envelope,
+        message: &Message,
+    ) -> Result<Receipt, QueueError> {
+        match self.deliver(session, envelope, message)?.first() {
+            Some(reply) if reply.class() == 2 => Ok(receipt(reply)),
+            Some(reply) => Err(final_refusal(reply)),
+            None => Err(QueueError::transient("Unable to queue message", "no reply to the end of data")),
+        }
+    }
+
     /// Hands the message to the first next hop that listens. The replies to the end of data: one, or by LMTP one for each of
     /// the forward-paths.
     pub(super) fn deliver(
@@ -97,9 +128,9 @@ impl Client {
             let mut told = Vec::new();
             let mut last = None;
             let mut untouched = true;
-            for (place, address) in self.addresses() {
-                let failure = match address {
-                    Ok(address) => match self.attempt(&address, session, envelope, message) {
+            for (place, way) in self.ways() {
+                let failure = match way {
+                    Ok(way) => match self.attempt(&way, session, envelope, message) {
                         Ok(replies) => return Ok(replies),
                         Err(failure) => failure,
                     },
@@ -118,50 +149,49 @@ impl Client {
             let mut error = last.unwrap_or_else(|| QueueError::transient(format!("{UNABLE}no next hop"), ""));
             told.retain(|told| !told.is_empty());
             error.evidence = told.join("; ");
-            let by = if self.protocol == Protocol::Lmtp { "lmtp" } else { "smtp-forward" };
             // What may be tried elsewhere was surely not handed over.
             error.untouched = untouched;
-            error.text = error.text.replacen(UNABLE, &format!("{UNABLE}{by}: "), 1);
+            error.text = error.text.replacen(UNABLE, &format!("{UNABLE}{}: ", self.name), 1);
             Err(error)
         })
     }
 
-    /// Every address to try, a place's looked up when its turn comes.
-    fn addresses(&self) -> impl Iterator<Item = (&Place, io::Result<Address>)> {
+    /// Every way to try, a name looked up when its turn comes.
+    fn ways(&self) -> impl Iterator<Item = (&Place, io::Result<Way>)> {
         self.places.iter().flat_map(|place| {
-            let found = within(&self.world, self.pace, || place.addresses(&self.world));
+            let found = within(&self.world, self.pace, || place.ways(&self.world));
             let found = match found {
                 Ok(found) if found.is_empty() => vec![Err(io::ErrorKind::NotFound.into())],
                 Ok(found) => found.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             };
-            found.into_iter().map(move |address| (place, address))
+            found.into_iter().map(move |way| (place, way))
         })
     }
 
     /// One line for every next hop that does not answer as it must. Queues nothing.
     pub(super) fn check(&self) -> Vec<String> {
-        let told = |(place, address): (&Place, io::Result<Address>)| {
+        let told = |(place, way): (&Place, io::Result<Way>)| {
             let name = self.helo.clone().unwrap_or_else(|| self.world.host.name());
-            let address = match address {
-                Ok(address) => address,
+            let way = match way {
+                Ok(way) => way,
                 Err(error) => return Some(format!("{place}: no address: {error}; write an address, or mend the name")),
             };
-            let mut peer = match Peer::connect(&self.world, &address, self.pace) {
+            let mut peer = match Peer::connect(&self.world, &way, self.pace) {
                 Ok(peer) => peer,
                 Err(failure) => {
-                    let mend = match address {
-                        Address::Unix(_) => {
+                    let mend = match way {
+                        Way::Net(Address::Unix(_)) => {
                             " The modes of the socket and of the directories above it must let the user that serves in"
                         }
-                        Address::Tcp(_) => "",
+                        _ => "",
                     };
                     return Some(format!("{}; does a server listen there?{mend}", failure.error.evidence));
                 }
             };
             let offers = self.greet(&mut peer).and_then(|()| self.hello(&mut peer, &name));
             let fault = match &offers {
-                Err(failure) => Some(format!("{}; {}", failure.error.evidence, self.no_greeting())),
+                Err(failure) => Some(format!("{}{}; {}", failure.error.evidence, peer.aside(), self.no_greeting())),
                 Ok(offers) if self.xclient && offers.xclient.is_empty() => Some(format!(
                     "{place}: does not offer XCLIENT to us; in Postfix set smtpd_authorized_xclient_hosts there"
                 )),
@@ -170,7 +200,7 @@ impl Client {
             peer.quit();
             fault
         };
-        within(&self.world, self.deadline, || self.addresses().filter_map(told).collect())
+        within(&self.world, self.deadline, || self.ways().filter_map(told).collect())
     }
 
     /// For `check`: what to do about a server that does not greet as it must.
@@ -187,24 +217,25 @@ impl Client {
 
     fn attempt(
         &self,
-        address: &Address,
+        way: &Way,
         session: &Session,
         envelope: &Envelope,
         message: &Message,
     ) -> Result<Vec<Reply>, Failure> {
-        let mut peer = Peer::connect(&self.world, address, self.pace)?;
-        match self.transact(&mut peer, session, envelope, message) {
+        let mut peer = Peer::connect(&self.world, way, self.pace)?;
+        let (mut failure, stage) = match self.transact(&mut peer, session, envelope, message) {
             Ok(replies) => {
                 peer.quit();
-                Ok(replies)
+                return Ok(replies);
             }
-            // After these nobody is there who could be told.
-            Err((failure, Stage::Lost)) => Err(failure),
-            Err((failure, Stage::Open)) => {
-                peer.reset();
-                Err(failure)
-            }
+            Err(failed) => failed,
+        };
+        failure.error.evidence.push_str(&peer.aside());
+        // Where it is lost nobody is there who could be told.
+        if let Stage::Open = stage {
+            peer.reset();
         }
+        Err(failure)
     }
 
     fn transact(
@@ -349,6 +380,15 @@ fn refusals(peer: &Peer, lines: &[String], replies: &[Reply], envelope: &Envelop
     let mut failure = (!refused.is_empty()).then(|| refused.swap_remove(transient.unwrap_or(0)))?;
     failure.error.evidence = evidence.join("; ");
     Some(failure)
+}
+
+/// The far end's own name for the message, or its words.
+fn receipt(reply: &Reply) -> Receipt {
+    match reply.id() {
+        Some(id) => Receipt { id: Some(id), text: "queued".to_owned() },
+        None if reply.text().is_empty() => Receipt { id: None, text: "queued".to_owned() },
+        None => Receipt { id: None, text: format!("queued: {}", reply.text()) },
+    }
 }
 
 /// What a refusal of the end of data means.

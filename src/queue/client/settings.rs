@@ -94,6 +94,7 @@ pub(in crate::queue) fn read(
     let places = options.host.iter().map(|host| Place::parse(host, port)).collect::<Result<Vec<_>, _>>();
     let client = Client {
         world: world.clone(),
+        name: if protocol == Protocol::Lmtp { "lmtp" } else { "smtp-forward" },
         protocol,
         places: places.map_err(fault)?,
         helo: options.helo.clone(),
