@@ -145,6 +145,7 @@ impl Server {
             spares_immune: false,
             standard: Standard::default(),
             plugin: queue::line(Memory(Rc::clone(&queued)), queue::IfDown::Defer),
+            backend: false,
             broken: false,
         });
         let mut line =

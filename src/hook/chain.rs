@@ -115,14 +115,33 @@ impl Chain {
     }
 
     fn ask<F: Facts>(&mut self, hook: Hook, at: &mut F, question: impl Fn(&mut dyn Plugin, &F) -> Answer) -> Outcome {
-        let mut outcome = Outcome::Undecided;
         if !self.hooks.contains(hook) {
-            return outcome;
+            return Outcome::Undecided;
         }
+        let outcome = self.ask_those(hook, at, &question, |link| hook != Hook::Rcpt || !link.backend);
+        // Plugins say whom mail is taken for. Whether the backend takes it is no policy, so one that accepts does not end that
+        // question; and nobody is asked it about a recipient that is refused anyway.
+        match outcome {
+            Outcome::Accepted if hook == Hook::Rcpt => match self.ask_those(hook, at, &question, |link| link.backend) {
+                Outcome::Undecided => Outcome::Accepted,
+                decided => decided,
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn ask_those<F: Facts>(
+        &mut self,
+        hook: Hook,
+        at: &mut F,
+        question: impl Fn(&mut dyn Plugin, &F) -> Answer,
+        those: impl Fn(&Link) -> bool,
+    ) -> Outcome {
+        let mut outcome = Outcome::Undecided;
         let until = if hook == Hook::Queue { None } else { self.content_until };
         for index in 0..self.links.len() {
             let link = &mut self.links[index];
-            if !link.has(hook) {
+            if !link.has(hook) || !those(link) {
                 continue;
             }
             let mut entry = Decision::new(hook.name(), &link.name, &link.origin);

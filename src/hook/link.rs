@@ -54,6 +54,8 @@ pub struct Link {
     pub hooks: HookSet,
     /// Whether relaying and whitelisted clients are none of its business.
     pub spares_immune: bool,
+    /// Whether it takes the mail: then it is asked about a recipient after all plugins, wherever its line stands.
+    pub backend: bool,
     /// What the line says beside the plugin's own settings.
     pub standard: Standard,
     /// The plugin.

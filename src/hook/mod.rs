@@ -315,6 +315,10 @@ pub trait Plugin {
     fn loglevel(&self) -> Level {
         Level::Debug
     }
+    /// Whether, with its settings, it is to be asked at this hook of those that its entry declares. Asked once, when it is built.
+    fn wants(&self, _hook: Hook) -> bool {
+        true
+    }
     /// For a queue line: what its backend can carry, so that EHLO offers no more. `None`: not a backend.
     fn offers(&self) -> Option<crate::smtp::extension::Capabilities> {
         None
