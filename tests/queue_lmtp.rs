@@ -66,6 +66,25 @@ fn dovecot() {
     }
 }
 
+/// By RCPT: those whom it does not know are refused there; those over quota too.
+#[test]
+fn dovecot_is_asked_about_recipients() {
+    let Some(dovecot) = Real::dovecot() else { return };
+    let room = room(&format!("{} ask_recipients 1", dovecot.dir.path().join("lmtp").display()));
+    let outcome = Play::new(&room).run(&session(&["x", "no", "full", "y"], SMALL));
+    let replies = replies::of(&outcome.output);
+    let codes: Vec<u16> = replies[3..7].iter().map(|reply| reply.code).collect();
+    for reply in &replies[3..7] {
+        eprintln!("| Dovecot asked | {} {} |", reply.code, reply.lines[0]);
+    }
+    assert_eq!((codes[0], codes[1], codes[3]), (250, 550, 250), "{outcome:?} {}", dovecot.log());
+    assert!(replies[4].lines[0].starts_with("5.1.1 <no@here.example> "), "{outcome:?}");
+    // Who is over quota is refused there or after the message, as this Dovecot has it.
+    let both = codes[2] != 250;
+    assert_eq!(decided(&outcome).code, if both { 250 } else { 451 }, "{outcome:?}");
+    assert_eq!(dovecot.mail(2).len(), 2, "{}", dovecot.log());
+}
+
 #[test]
 fn an_agent_that_fails() {
     let faults = [
@@ -107,5 +126,5 @@ fn an_agent_that_is_absent_and_one_that_is_well() {
 
 #[test]
 fn killed_in_the_hand_over() {
-    next_hop::killed_in_the_hand_over("queue/lmtp", true, &session(&["x", "y"], SMALL), SMALL.as_bytes());
+    next_hop::killed_in_the_hand_over("queue/lmtp", true, false, &session(&["x", "y"], SMALL), SMALL.as_bytes());
 }

@@ -10,7 +10,7 @@ use common::play::{Outcome, Play};
 use common::replies::{self, Reply};
 use common::room::Room;
 use common::workers;
-use next_hop::{Fault, Real, StandIn};
+use next_hop::{Fault, Real, StandIn, WELL, Ways};
 
 /// Dots, no header, 8-bit, a line of 998 octets: as sent, dots not yet stuffed.
 fn odd_content() -> Vec<u8> {
@@ -43,6 +43,18 @@ fn decided(outcome: &Outcome) -> Reply {
         .next()
         .cloned()
         .unwrap_or_else(|| panic!("nothing decided: {outcome:?}"))
+}
+
+/// The reply before 221.
+fn before_goodbye(outcome: &Outcome) -> Reply {
+    let replies = replies::of(&outcome.output);
+    replies[replies.len() - 2].clone()
+}
+
+/// One message by BDAT.
+fn bdat(body: &str, content: &[u8]) -> Vec<u8> {
+    let before = format!("EHLO c.example\r\nMAIL FROM:<a@c.example> BODY={body}\r\nRCPT TO:<x@here.example>\r\n");
+    [before.as_bytes(), format!("BDAT {} LAST\r\n", content.len()).as_bytes(), content, b"QUIT\r\n"].concat()
 }
 
 #[test]
@@ -182,19 +194,209 @@ fn nobody_there_and_slow_ones() {
     }
 }
 
+/// 150 KiB: two whole chunks and a part of one.
+fn three_chunks() -> Vec<u8> {
+    [&b"Subject: chunks\r\n\r\n"[..], &b".0123456789 0123456789 01234567\r\n".repeat(4700)].concat()
+}
+
+/// Every fault at every chunk: 250 only by the reply to the last, a refusal keeps its class, and is followed by RSET.
+#[test]
+fn a_next_hop_that_fails_at_a_chunk() {
+    let faults = [
+        (Fault::Closes, 451),
+        (Fault::Says("nonsense\r\n"), 451),
+        (Fault::Says("250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n"), 451),
+        (Fault::Says("354 go on\r\n"), 451),
+        (Fault::Says("421 4.3.2 bye\r\n"), 451),
+        (Fault::Says("452 4.3.1 full\r\n"), 451),
+        (Fault::Says("552 5.3.4 too big\r\n"), 554),
+        (Fault::Says("503 5.5.1 what?\r\n"), 554),
+        (Fault::Stalls, 451),
+        (Fault::Dribbles, 451),
+        (Fault::Waits(Duration::from_millis(300)), 250),
+    ];
+    let steps = ["first", "middle", "last"];
+    let all: Vec<(&'static str, Fault, u16)> =
+        steps.iter().flat_map(|step| faults.iter().map(|(fault, code)| (*step, fault.clone(), *code))).collect();
+    let content = three_chunks();
+    let rows = workers::each(&all, |(step, fault, _)| {
+        let hop = StandIn::with(Ways { chunking: true, step, fault: Some(fault.clone()), ..WELL });
+        let spare = StandIn::with(WELL);
+        let room = room(&format!("127.0.0.1:{},127.0.0.1:{} timeout 1 deadline 2", hop.port, spare.port));
+        let began = Instant::now();
+        let outcome = Play::new(&room).run(&session(&["x"], &content));
+        let refused = matches!(fault, Fault::Says(text) if text.starts_with('5') || text.starts_with("45"));
+        let said = if refused { hop.said("QUIT") } else { Vec::new() };
+        (hop.taken(), spare.taken(), decided(&outcome), began.elapsed(), said, outcome.log)
+    });
+    for ((step, fault, code), (taken, spare, reply, time, said, log)) in all.iter().zip(rows) {
+        eprintln!("| {step:<8} | {fault:<60?} | {} {} | spare {} |", reply.code, reply.lines[0], spare.len());
+        let first_word = *step == "last" && matches!(fault, Fault::Says(text) if text.starts_with("250"));
+        // The next host is asked where the message's end was not sent and nobody refused it.
+        let refusal = matches!(fault, Fault::Says(text) if text.starts_with('5') || text.starts_with("45"));
+        let goes_on = *step != "last" && !refusal && *code != 250;
+        // What stalls takes the time of the whole hand-over, or leaves some for the next host.
+        let slow = matches!(fault, Fault::Stalls | Fault::Dribbles);
+        if !slow || !goes_on {
+            assert_eq!(
+                reply.code,
+                if first_word || goes_on { 250 } else { *code },
+                "{step} {fault:?}: {reply:?} {log}"
+            );
+            assert_eq!(spare.len(), usize::from(goes_on), "{step} {fault:?}: {log}");
+        }
+        assert_eq!(reply.code == 250, spare.len() == 1 || *code == 250 || first_word, "{step} {fault:?}: {log}");
+        assert!(taken.iter().chain(&spare).all(|message| message.ends_with(&content)), "{step} {fault:?}: changed");
+        assert_eq!(!taken.is_empty(), *step == "last" || *code == 250, "{step} {fault:?}: {log}");
+        if refusal && *step != "last" {
+            assert_eq!(said[said.len() - 2..], ["RSET", "QUIT"], "{step} {fault:?}");
+        }
+        assert!(time < Duration::from_secs(8), "{step} {fault:?}: {time:?}");
+    }
+}
+
+/// Declared binary, any octets go through, in any size around that of a chunk; told not to, or not offered, nothing does.
+#[test]
+fn binary_content() {
+    let binary = |size: usize| -> Vec<u8> {
+        b"Subject: b\r\n\r\n\n\r\0\r\n.\r\n\xff".iter().copied().cycle().take(size).collect()
+    };
+    // What we put on top makes the exact size of a chunk hard to hit, so a range of sizes goes over it.
+    for size in [30, 65_000, 65_536, 131_072, 200_001] {
+        let hop = StandIn::with(Ways { chunking: true, ..WELL });
+        let outcome =
+            Play::new(&room(&format!("127.0.0.1:{} binarymime 1", hop.port))).run(&bdat("BINARYMIME", &binary(size)));
+        assert_eq!(before_goodbye(&outcome).code, 250, "{}", outcome.log);
+        assert!(hop.taken()[0].ends_with(&binary(size)), "{size}");
+        assert!(hop.said("QUIT").iter().any(|line| line.contains("BODY=BINARYMIME")));
+    }
+    let hop = StandIn::with(WELL);
+    let outcome =
+        Play::new(&room(&format!("127.0.0.1:{} binarymime 1", hop.port))).run(&bdat("BINARYMIME", &binary(30)));
+    let reply = before_goodbye(&outcome);
+    assert!(reply.code == 554 && reply.lines[0].starts_with("5.6.3 "), "{reply:?} {}", outcome.log);
+    // Not offered unless the line says so: refused at MAIL.
+    let hop = StandIn::with(Ways { chunking: true, ..WELL });
+    let outcome = Play::new(&room(&format!("127.0.0.1:{}", hop.port))).run(&bdat("BINARYMIME", &binary(30)));
+    let text = String::from_utf8_lossy(&outcome.output).into_owned();
+    assert!(text.contains("555 5.5.4 BODY") && !text.contains("BINARYMIME\r\n"), "{text}");
+    // Text whose last line has no end stays without one.
+    let hop = StandIn::with(Ways { chunking: true, ..WELL });
+    let outcome =
+        Play::new(&room(&format!("127.0.0.1:{}", hop.port))).run(&bdat("8BITMIME", b"Subject: x\r\n\r\n.no end"));
+    assert_eq!(before_goodbye(&outcome).code, 250, "{}", outcome.log);
+    assert!(hop.taken()[0].ends_with(b"\r\n.no end"));
+}
+
+/// The replies to RCPT: the recipients with these names, then one that is not ours.
+fn asked(room: &Room, names: &[&str]) -> (Vec<Reply>, Outcome) {
+    let paths: String = names.iter().map(|name| format!("RCPT TO:<{name}@here.example>\r\n")).collect();
+    let input = format!(
+        "EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n{paths}RCPT TO:<x@far.example>\r\nRSET\r\nMAIL FROM:<b@c.example>\r\n\
+         RCPT TO:<x@here.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
+    );
+    let outcome = Play::new(room).run(input.as_bytes());
+    let replies = replies::of(&outcome.output);
+    (replies[3..4 + names.len()].to_vec(), outcome)
+}
+
+fn codes(replies: &[Reply]) -> Vec<u16> {
+    replies.iter().map(|reply| reply.code).collect()
+}
+
+#[test]
+fn postfix_is_asked_about_recipients() {
+    let Some(postfix) = Real::postfix("smtpd_authorized_xforward_hosts = 127.0.0.0/8\n") else { return };
+    for order in ["rcpt_ok\n{Q}\n", "{Q}\nrcpt_ok\n"] {
+        let line = format!("queue/smtp-forward 127.0.0.1 {} ask_recipients 1", postfix.port);
+        let room = Room::new(&order.replace("{Q}", &line));
+        let (replies, outcome) = asked(&room, &["x", "no", "later", "y"]);
+        for reply in &replies {
+            eprintln!("| Postfix asked | {} {} |", reply.code, reply.lines[0]);
+        }
+        assert_eq!(codes(&replies), [250, 550, 450, 250, 550], "{order}: {replies:?} {}", outcome.log);
+        assert!(replies[1].lines[0].starts_with("5.1.1 <no@here.example>: Recipient address rejected"), "{replies:?}");
+        assert!(
+            replies[2].lines[0].starts_with("4.2.1 <later@here.example>: Recipient address rejected"),
+            "{replies:?}"
+        );
+        assert!(replies[4].lines[0].contains("relaying denied"), "{replies:?}");
+        // The one that was sent after that.
+        assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
+    }
+    assert_eq!(postfix.mail(2).len(), 2);
+    // Every question's connection said goodbye.
+    assert!(!postfix.log().contains("lost connection after RCPT"), "{}", postfix.log());
+}
+
+#[test]
+fn a_next_hop_is_asked_about_recipients() {
+    let line =
+        |hop: &StandIn| format!("queue/smtp-forward 127.0.0.1:{} timeout 1 deadline 2 ask_recipients 1", hop.port);
+    // What it would take vouches for nobody.
+    let hop = StandIn::with(WELL);
+    let (replies, outcome) = asked(&Room::new(&line(&hop)), &["x"]);
+    assert_eq!(codes(&replies), [450, 450], "{}", outcome.log);
+    assert!(hop.said("").is_empty(), "nobody vouched, so nobody is asked");
+    // One connection a transaction, none for what is refused anyway, and it is over before the message is sent.
+    let (replies, outcome) = asked(&Room::new(&format!("rcpt_ok\n{}", line(&hop))), &["x", "no", "later", "y"]);
+    assert_eq!(codes(&replies), [250, 550, 450, 250, 550], "{}", outcome.log);
+    let said = hop.said("QUIT");
+    let ask = |sender: &str, names: &[&str]| {
+        let names = names.iter().map(|name| format!("RCPT TO:<{name}@here.example>"));
+        let begin = ["EHLO mx.example".to_owned(), format!("MAIL FROM:<{sender}@c.example>")];
+        begin.into_iter().chain(names).collect::<Vec<_>>()
+    };
+    let end = || ["RSET".to_owned(), "QUIT".to_owned()];
+    let first = [ask("a", &["x", "no", "later", "y"]), end().to_vec(), ask("b", &["x"]), end().to_vec()].concat();
+    assert_eq!(said[..first.len()], first, "{said:?}");
+    assert_eq!(said[first.len()..], [ask("b", &["x"]), vec!["DATA".to_owned(), "QUIT".to_owned()]].concat());
+    // One that hangs up after two refusals is asked anew.
+    let hop = StandIn::with(Ways { refusals_max: 2, ..WELL });
+    let (replies, outcome) =
+        asked(&Room::new(&format!("rcpt_ok\n{}", line(&hop))), &["no1", "no2", "no3", "no4", "no5", "x"]);
+    assert_eq!(codes(&replies), [550, 550, 550, 550, 550, 250, 550], "{}", outcome.log);
+    // Trouble is no opinion, and costs its time once.
+    let faults =
+        [Fault::Closes, Fault::Says("nonsense\r\n"), Fault::Says("421 bye\r\n"), Fault::Stalls, Fault::Dribbles];
+    let all: Vec<(&'static str, Fault)> = ["greeting", "EHLO", "MAIL", "RCPT"]
+        .iter()
+        .flat_map(|step| faults.iter().map(|fault| (*step, fault.clone())))
+        .collect();
+    let rows = workers::each(&all, |(step, fault)| {
+        let hop = StandIn::start(false, step, Some(fault.clone()));
+        asked(&Room::new(&format!("rcpt_ok\n{}", line(&hop))), &["x", "y", "z"])
+    });
+    for ((step, fault), (replies, outcome)) in all.iter().zip(rows) {
+        assert_eq!(codes(&replies), [250, 250, 250, 550], "{step} {fault:?}: {}", outcome.log);
+        assert_eq!(decided(&outcome).code, 451, "{step} {fault:?}: {}", outcome.log);
+        assert!(outcome.elapsed < Duration::from_secs(10), "{step} {fault:?}: {:?}", outcome.elapsed);
+    }
+}
+
 /// A message that does not fit into memory, at constant memory, unchanged.
 #[test]
 fn a_long_message() {
-    let hop = StandIn::start(false, "", None);
-    let room = room(&format!("127.0.0.1:{}", hop.port));
-    room.config("size_threshold", "65536\n");
     let content = format!("Subject: long\r\n\r\n{}", ".a line with a dot\r\n..\r\nand one without\r\n".repeat(100_000));
-    let outcome = Play::new(&room).run(&session(&["x"], content.as_bytes()));
-    assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
-    assert!(hop.taken()[0].ends_with(content.as_bytes()));
+    for (chunking, setting) in [(false, 1), (true, 0), (true, 1)] {
+        let hop = StandIn::with(Ways { chunking, ..WELL });
+        let room = room(&format!("127.0.0.1:{} chunking {setting}", hop.port));
+        room.config("size_threshold", "65536\n");
+        let outcome = Play::new(&room).run(&session(&["x"], content.as_bytes()));
+        assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
+        assert!(hop.taken()[0].ends_with(content.as_bytes()));
+        let chunks = hop.said("QUIT").iter().filter(|line| line.starts_with("BDAT ")).count();
+        assert_eq!(chunks > 60, chunking && setting == 1, "{chunks} chunks");
+    }
 }
 
 #[test]
 fn killed_in_the_hand_over() {
-    next_hop::killed_in_the_hand_over("queue/smtp-forward", false, &session(&["x", "y"], SMALL), SMALL);
+    next_hop::killed_in_the_hand_over("queue/smtp-forward", false, false, &session(&["x", "y"], SMALL), SMALL);
+}
+
+#[test]
+fn killed_between_chunks() {
+    let content = three_chunks();
+    next_hop::killed_in_the_hand_over("queue/smtp-forward", false, true, &session(&["x", "y"], &content), &content);
 }

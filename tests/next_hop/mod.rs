@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +22,8 @@ use crate::common::play::{End, Play};
 use crate::common::room::Room;
 use crate::common::{self, replies, workers};
 
-/// What a next hop does at one step: `greeting`, `EHLO` (and `LHLO`), `MAIL`, `RCPT`, `DATA`, `content`, `end`, `QUIT`.
+/// What a next hop does at one step: `greeting`, `EHLO` (and `LHLO`), `MAIL`, `RCPT`, `DATA`, `content`, `first`, `middle` and
+/// `last` (the reply to that chunk), `end`, `QUIT`.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Hangs up.
@@ -36,93 +38,198 @@ pub enum Fault {
     Dribbles,
 }
 
-/// A next hop that takes everything, but for its faults. It serves until the test's end.
+/// A next hop that takes everything, but for its faults, and for recipients whose name begins with `no` (550) or `later` (450).
+/// It serves until the test's end.
 pub struct StandIn {
+    /// 0 where it listens on a Unix socket.
     pub port: u16,
     taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    said: Arc<Mutex<Vec<String>>>,
 }
+
+/// What a stand-in does.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    pub lmtp: bool,
+    /// Offers CHUNKING and BINARYMIME.
+    pub chunking: bool,
+    /// Recipients of one connection that it refuses before it hangs up with 421.
+    pub refusals_max: usize,
+    pub step: &'static str,
+    pub fault: Option<Fault>,
+}
+
+pub const WELL: Ways = Ways { lmtp: false, chunking: false, refusals_max: usize::MAX, step: "", fault: None };
 
 impl StandIn {
     pub fn start(lmtp: bool, step: &'static str, fault: Option<Fault>) -> StandIn {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let taken = Arc::<Mutex<Vec<Vec<u8>>>>::default();
-        let store = Arc::clone(&taken);
+        StandIn::with(Ways { lmtp, step, fault, ..WELL })
+    }
+
+    pub fn with(ways: Ways) -> StandIn {
+        StandIn::at("127.0.0.1:0", ways).unwrap()
+    }
+
+    /// An IPv6 address may be missing from the machine.
+    pub fn at(address: &str, ways: Ways) -> std::io::Result<StandIn> {
+        let listener = TcpListener::bind(address)?;
+        let hop = StandIn { port: listener.local_addr()?.port(), taken: Arc::default(), said: Arc::default() };
+        let (taken, said) = (Arc::clone(&hop.taken), Arc::clone(&hop.said));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (fault, store) = (fault.clone(), Arc::clone(&store));
-                // Any error is a client that has gone.
-                thread::spawn(move || drop(serve(client, lmtp, step, fault, &store)));
+                let reader = Box::new(BufReader::new(client.try_clone().unwrap()));
+                let (taken, said) = (Arc::clone(&taken), Arc::clone(&said));
+                let ways = ways.clone();
+                thread::spawn(move || Serving { reader, writer: Box::new(client), ways, taken, said }.serve());
             }
         });
-        StandIn { port, taken }
+        Ok(hop)
+    }
+
+    /// On a Unix socket.
+    pub fn on_socket(path: &Path, ways: Ways) -> StandIn {
+        let listener = UnixListener::bind(path).unwrap();
+        let hop = StandIn { port: 0, taken: Arc::default(), said: Arc::default() };
+        let (taken, said) = (Arc::clone(&hop.taken), Arc::clone(&hop.said));
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let reader = Box::new(BufReader::new(client.try_clone().unwrap()));
+                let (taken, said) = (Arc::clone(&taken), Arc::clone(&said));
+                let ways = ways.clone();
+                thread::spawn(move || Serving { reader, writer: Box::new(client), ways, taken, said }.serve());
+            }
+        });
+        hop
     }
 
     /// The messages that it took, dots unstuffed.
     pub fn taken(&self) -> Vec<Vec<u8>> {
         self.taken.lock().unwrap().clone()
     }
-}
 
-/// Says the usual, or what the fault at this step makes of it.
-fn say(client: &mut TcpStream, at: &str, step: &str, fault: &Option<Fault>, usual: &str) -> std::io::Result<()> {
-    match fault.as_ref().filter(|_| at == step) {
-        None => client.write_all(usual.as_bytes()),
-        Some(Fault::Closes) => Err(std::io::ErrorKind::BrokenPipe.into()),
-        Some(Fault::Says(text)) => client.write_all(text.as_bytes()),
-        Some(Fault::Waits(time)) => {
-            thread::sleep(*time);
-            client.write_all(usual.as_bytes())
+    /// The commands that it was given, of all connections; waits for this one.
+    pub fn said(&self, last: &str) -> Vec<String> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = self.said.lock().unwrap().clone();
+            if said.last().is_some_and(|line| line == last) || Instant::now() > until {
+                return said;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
-        Some(Fault::Stalls) => {
-            thread::sleep(Duration::from_secs(60));
-            Err(std::io::ErrorKind::TimedOut.into())
-        }
-        Some(Fault::Dribbles) => loop {
-            client.write_all(b"2")?;
-            thread::sleep(Duration::from_millis(200));
-        },
     }
 }
 
-fn serve(
-    mut client: TcpStream,
-    lmtp: bool,
-    step: &str,
-    fault: Option<Fault>,
-    store: &Mutex<Vec<Vec<u8>>>,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(client.try_clone()?);
-    say(&mut client, "greeting", step, &fault, "220 hop\r\n")?;
-    let mut recipients = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let verb = line.get(..4).unwrap_or_default().replace("LHLO", "EHLO");
-        let usual = match &*verb {
-            "EHLO" => "250-hop\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
-            "DATA" => "354 go ahead\r\n",
-            "QUIT" => "221 bye\r\n",
-            "RCPT" => {
-                recipients += 1;
-                "250 ok\r\n"
+/// One connection.
+struct Serving {
+    reader: Box<dyn BufRead + Send>,
+    writer: Box<dyn Write + Send>,
+    ways: Ways,
+    taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Serving {
+    /// Any error is a client that has gone.
+    fn serve(mut self) {
+        drop(self.talk());
+    }
+
+    /// Says the usual, or what the fault at this step makes of it. Whether it was the usual, or as good.
+    fn say(&mut self, at: &str, usual: &str) -> std::io::Result<bool> {
+        match self.ways.fault.as_ref().filter(|_| at == self.ways.step) {
+            None => self.writer.write_all(usual.as_bytes()).map(|()| true),
+            Some(Fault::Closes) => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Some(Fault::Says(text)) => self.writer.write_all(text.as_bytes()).map(|()| text.starts_with('2')),
+            Some(Fault::Waits(time)) => {
+                thread::sleep(*time);
+                self.writer.write_all(usual.as_bytes()).map(|()| true)
             }
-            _ => "250 ok\r\n",
-        };
-        say(&mut client, &verb, step, &fault, usual)?;
-        if verb == "DATA" && (step != "DATA" || !matches!(fault, Some(Fault::Says(_)))) {
-            if step == "content" {
-                reader.read_line(&mut String::new())?;
-                say(&mut client, "content", step, &fault, "")?;
+            Some(Fault::Stalls) => {
+                thread::sleep(Duration::from_secs(60));
+                Err(std::io::ErrorKind::TimedOut.into())
+            }
+            Some(Fault::Dribbles) => loop {
+                self.writer.write_all(b"2")?;
+                thread::sleep(Duration::from_millis(200));
+            },
+        }
+    }
+
+    fn talk(&mut self) -> std::io::Result<()> {
+        self.say("greeting", "220 hop\r\n")?;
+        let (mut recipients, mut refused) = (0, 0);
+        let (mut binary, mut chunks, mut message, mut broken) = (false, 0, Vec::new(), false);
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line)? == 0 {
                 return Ok(());
             }
-            let message = content(&mut reader)?;
-            // As long as it has not said so, it may drop it; ours does not.
-            store.lock().unwrap().push(message);
-            let times = if lmtp { recipients } else { 1 };
-            say(&mut client, "end", step, &fault, &"250 2.0.0 Ok: queued as STANDIN\r\n".repeat(times))?;
+            self.said.lock().unwrap().push(line.trim_end().to_owned());
+            let verb = line.get(..4).unwrap_or_default().replace("LHLO", "EHLO");
+            let usual = match &*verb {
+                "EHLO" if self.ways.chunking => {
+                    "250-hop\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 8BITMIME\r\n"
+                }
+                "EHLO" => "250-hop\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+                "DATA" if binary => "503 5.5.1 BDAT is wanted\r\n",
+                "DATA" => "354 go ahead\r\n",
+                "QUIT" => "221 bye\r\n",
+                "RCPT" if line.contains("<no") && refused >= self.ways.refusals_max => "421 4.7.0 too many errors\r\n",
+                "RCPT" if line.contains("<no") => {
+                    refused += 1;
+                    "550 5.1.1 nobody of that name\r\n"
+                }
+                "RCPT" if line.contains("<later") => "450 4.2.1 busy\r\n",
+                "RCPT" => {
+                    recipients += 1;
+                    "250 ok\r\n"
+                }
+                _ => "250 ok\r\n",
+            };
+            if verb == "BDAT" && self.ways.chunking {
+                let mut words = line.split_ascii_whitespace().skip(1);
+                let octets: u64 = words.next().unwrap().parse().unwrap();
+                let last = words.next() == Some("LAST");
+                let read = Read::by_ref(&mut self.reader).take(octets).read_to_end(&mut message)?;
+                if read as u64 != octets {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                chunks += 1;
+                let step = if last { "last" } else { ["middle", "first"][usize::from(chunks == 1)] };
+                if broken {
+                    self.writer.write_all(b"503 5.5.1 no transaction\r\n")?;
+                    continue;
+                }
+                if last {
+                    self.taken.lock().unwrap().push(std::mem::take(&mut message));
+                }
+                let times = if self.ways.lmtp && last { recipients } else { 1 };
+                let usual = if last { "250 2.0.0 Ok: queued as STANDIN\r\n" } else { "250 ok\r\n" };
+                broken = !self.say(step, &usual.repeat(times))?;
+                continue;
+            }
+            if verb == "MAIL" {
+                (binary, chunks, broken) = (line.contains("BINARYMIME"), 0, false);
+                message.clear();
+            }
+            self.say(&verb, usual)?;
+            if usual.starts_with("421") {
+                return Ok(());
+            }
+            let said = matches!(self.ways.fault, Some(Fault::Says(_)));
+            if verb == "DATA" && !binary && !(self.ways.step == "DATA" && said) {
+                if self.ways.step == "content" {
+                    self.reader.read_line(&mut String::new())?;
+                    self.say("content", "")?;
+                    return Ok(());
+                }
+                let message = content(&mut self.reader)?;
+                // As long as it has not said so, it may drop it; ours does not.
+                self.taken.lock().unwrap().push(message);
+                let times = if self.ways.lmtp { recipients } else { 1 };
+                self.say("end", &"250 2.0.0 Ok: queued as STANDIN\r\n".repeat(times))?;
+            }
         }
     }
 }
@@ -380,10 +487,11 @@ plugin {
 ";
 
 /// Killed at system calls from the connect on: what was acknowledged is there.
-pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content: &[u8]) {
+pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, chunking: bool, input: &[u8], content: &[u8]) {
+    let start = || StandIn::with(Ways { lmtp, chunking, ..WELL });
     let Some(strace) = common::require("strace") else { return };
     let line = |hop: &StandIn| Room::new(&format!("rcpt_ok\n{backend} 127.0.0.1:{}\n", hop.port));
-    let hop = StandIn::start(lmtp, "", None);
+    let hop = start();
     let traced = line(&hop);
     let trace = traced.path("log/trace");
     let words = [strace.as_os_str(), "-qq".as_ref(), "-f".as_ref(), "-o".as_ref(), trace.as_os_str()];
@@ -408,7 +516,7 @@ pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content:
     }
     assert!(calls.len() > 10, "{text}");
     let runs = workers::each(&calls, |(name, number)| {
-        let hop = StandIn::start(lmtp, "", None);
+        let hop = start();
         let inject = format!("inject={name}:signal=KILL:when={number}");
         let words = [
             strace.as_os_str(),
@@ -432,8 +540,9 @@ pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content:
     let half = runs.iter().flat_map(|(_, taken, _)| taken).filter(|message| !message.ends_with(content)).count();
     let repeated = runs.iter().filter(|(accepted, taken, _)| !*accepted && !taken.is_empty()).count();
     eprintln!(
-        "| kill -9 | {backend} | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
+        "| kill -9 | {backend} by {} | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
          half visible {half} | may be doubled {repeated} |",
+        if chunking { "BDAT" } else { "DATA" },
         runs.len()
     );
     assert!(lost + half == 0 && killed * 10 >= runs.len() * 8, "{killed} of {}", runs.len());
