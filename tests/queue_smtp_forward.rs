@@ -10,6 +10,7 @@ use common::play::{Outcome, Play};
 use common::replies::{self, Reply};
 use common::room::Room;
 use common::workers;
+use common::{handover, mta};
 use next_hop::{Fault, Real, StandIn, WELL, Ways};
 
 /// Dots, no header, 8-bit, a line of 998 octets: as sent, dots not yet stuffed.
@@ -371,6 +372,138 @@ fn a_next_hop_is_asked_about_recipients() {
         assert_eq!(codes(&replies), [250, 250, 250, 550], "{step} {fault:?}: {}", outcome.log);
         assert_eq!(decided(&outcome).code, 451, "{step} {fault:?}: {}", outcome.log);
         assert!(outcome.elapsed < Duration::from_secs(10), "{step} {fault:?}: {:?}", outcome.elapsed);
+    }
+}
+
+/// Everything that a careless hand-over changes, to each real server, by DATA and where it is offered by BDAT.
+fn byte_for_byte(server: &str, lines: &[&str], recipient: &str, mut next: impl FnMut() -> Vec<u8>) {
+    let big = [&b"Subject: large\r\n\r\n"[..], &b".0123456789\r\n..\r\n".repeat(12_000)].concat();
+    let further = [("large", big), ("998 octets and dots", odd_content())];
+    for line in lines {
+        for (what, message) in handover::messages().into_iter().chain(further.clone()) {
+            let outcome = Play::new(&room(line)).run(&handover::session("a@client.example", recipient, &message));
+            let reply = handover::decided("smtp-forward", &format!("{server}: {what}"), &outcome);
+            assert_eq!(reply.code, 250, "{server} {line}: {what}: {}", outcome.log);
+            let stored = next();
+            assert!(handover::is_whole(&stored, &message), "{line}: {what}: {}", String::from_utf8_lossy(&stored));
+        }
+    }
+}
+
+#[test]
+fn postfix_has_everything_byte_for_byte() {
+    let Some(postfix) = Real::postfix("") else { return };
+    let line = format!("127.0.0.1 {}", postfix.port);
+    let next = || mta::next(&postfix.dir.path().join("mail/inbox"), &|| postfix.log());
+    byte_for_byte("Postfix", &[&line, &format!("{line} chunking 0")], "x@here.example", next);
+    // Which of the two it was, by its own count.
+    let log = postfix.log();
+    assert!(log.matches(" bdat=").count() == 8 && log.contains(" bdat=5 ") && log.contains(" data=1 "), "{log}");
+    // Text whose last line has no end: Postfix ends it, whoever sends it how.
+    let outcome = Play::new(&room(&line)).run(&bdat("8BITMIME", b"Subject: x\r\n\r\n.no end"));
+    assert_eq!(before_goodbye(&outcome).code, 250, "{}", outcome.log);
+    assert!(next().ends_with(b"\n\n.no end\n"));
+}
+
+#[test]
+fn opensmtpd() {
+    let Some(server) = Real::opensmtpd(true) else { return };
+    let line = format!("127.0.0.1:{}", server.port);
+    let large = format!("Subject: x\r\n\r\n{}", "y\r\n".repeat(3000));
+    let small = "Subject: x\r\n\r\nx\r\n";
+    let next = || mta::next(&server.dir.path().join("mail"), &|| server.output());
+    let table: [(&str, &[&str], &str, u16, &str); 4] = [
+        ("all well", &["u"], small, 250, "2.0.0 queued as "),
+        ("an unknown recipient", &["no"], small, 554, "5.3.0 Invalid recipient: <no@here.example>"),
+        ("one of two unknown", &["u", "no"], small, 554, "5.3.0 Invalid recipient: <no@here.example>"),
+        ("too big", &["u"], &large, 554, "5.3.4 "),
+    ];
+    for (what, recipients, content, code, text) in table {
+        let outcome = Play::new(&room(&line)).run(&session(recipients, content.as_bytes()));
+        let reply = decided(&outcome);
+        eprintln!("| OpenSMTPD: {what:<22} | {} {} |", reply.code, reply.lines[0]);
+        assert_eq!(reply.code, code, "{what}: {reply:?} {} {}", outcome.log, server.output());
+        assert!(reply.lines[0].starts_with(text), "{what}: {reply:?} {}", outcome.log);
+        if code == 250 {
+            assert!(String::from_utf8_lossy(&next()).ends_with("\n\nx\n"));
+        }
+    }
+    let (replies, outcome) =
+        asked(&Room::new(&format!("rcpt_ok\nqueue/smtp-forward {line} ask_recipients 1\n")), &["u", "no"]);
+    assert_eq!(codes(&replies), [250, 550, 550], "{}", outcome.log);
+    let Some(server) = Real::opensmtpd(false) else { return };
+    let next = || mta::next(&server.dir.path().join("mail"), &|| server.output());
+    byte_for_byte("OpenSMTPD", &[&format!("127.0.0.1:{}", server.port)], "u@here.example", next);
+}
+
+/// By IPv6, by Unix socket, and by the next host where the first is dead; with and without a recipient question before.
+#[test]
+fn every_way_to_a_next_hop() {
+    let Ok(v6) = StandIn::at("[::1]:0", WELL) else { return common::skip("there is no IPv6 here") };
+    let sockets = tempfile::Builder::new().prefix("ph-").tempdir_in("/tmp").unwrap();
+    let path = sockets.path().join("smtp");
+    let unix = StandIn::on_socket(&path, Ways { chunking: true, ..WELL });
+    let (v6_port, path, dead) = (v6.port, path.to_str().unwrap().to_owned(), next_hop::free_port());
+    let gone = sockets.path().join("gone").to_str().unwrap().to_owned();
+    let table = [
+        (format!("[::1]:{v6_port}"), &v6),
+        (format!("[::1] {v6_port}"), &v6),
+        (format!("::1 {v6_port}"), &v6),
+        (path.clone(), &unix),
+        (format!("127.0.0.1:{dead},[::1]:{v6_port},{path}"), &v6),
+        (format!("[::1]:{dead},{path}"), &unix),
+        (format!("{gone},{path}"), &unix),
+        (format!("{gone},[::1]:{dead} host 127.0.0.1:{dead} host [::1]:{v6_port}"), &v6),
+    ];
+    for further in ["", " ask_recipients 1"] {
+        for (line, hop) in &table {
+            let before = (v6.taken().len(), unix.taken().len());
+            let outcome = Play::new(&room(&format!("{line}{further}"))).run(&session(&["x"], SMALL));
+            let reply = decided(&outcome);
+            eprintln!("| {line}{further} | {} {} |", reply.code, reply.lines[0]);
+            assert_eq!(reply.code, 250, "{line}{further}: {}", outcome.log);
+            assert!(hop.taken().last().unwrap().ends_with(SMALL), "{line}{further}");
+            let after = (v6.taken().len(), unix.taken().len());
+            assert_eq!(after.0 + after.1, before.0 + before.1 + 1, "{line}{further}: once, and to one");
+            assert!((after.0 > before.0) == (hop.port != 0), "{line}{further}: to the right one");
+        }
+    }
+}
+
+/// A real Postfix that listens on IPv6 alone, and knows the client by XCLIENT.
+#[test]
+fn postfix_by_ipv6() {
+    if StandIn::at("[::1]:0", WELL).is_err() {
+        return common::skip("there is no IPv6 here");
+    }
+    let options = "smtpd_authorized_xclient_hosts = [::1]/128\nmynetworks = 127.0.0.0/8, [::1]/128\n";
+    let Some(postfix) = Real::postfix_on("[::1]", options) else { return };
+    for (line, further) in [("[::1]", ""), ("::1", " xclient"), ("127.0.0.1 host [::1]", " xclient ask_recipients 1")] {
+        let (host, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let room = room(&format!("{host} {}{further} {rest}", postfix.port));
+        let outcome = Play::new(&room)
+            .variable("TCPREMOTEIP", "2001:db8::7")
+            .variable("PROTO", "TCP")
+            .run(&session(&["x"], &odd_content()));
+        assert_eq!(decided(&outcome).code, 250, "{line}{further}: {} {}", outcome.log, postfix.log());
+        let mail = mta::next(&postfix.dir.path().join("mail/inbox"), &|| postfix.log());
+        assert!(handover::is_whole(&mail, &odd_content()), "{}", String::from_utf8_lossy(&mail));
+    }
+    assert!(postfix.log().contains("client=unknown[2001:db8::7]"), "{}", postfix.log());
+}
+
+/// As the manual says: a Postfix without IPv6 does not take an IPv6 client by XCLIENT.
+#[test]
+fn postfix_without_ipv6_and_an_ipv6_client() {
+    let options = "smtpd_authorized_xclient_hosts = 127.0.0.0/8\ninet_protocols = ipv4\n";
+    let Some(postfix) = Real::postfix(options) else { return };
+    for (ip, code) in [("203.0.113.7", 250), ("2001:db8::7", 451)] {
+        let outcome = Play::new(&room(&format!("127.0.0.1 {} xclient", postfix.port)))
+            .variable("TCPREMOTEIP", ip)
+            .variable("PROTO", "TCP")
+            .run(&session(&["x"], SMALL));
+        assert_eq!(decided(&outcome).code, code, "{ip}: {} {}", outcome.log, postfix.log());
+        assert_eq!(outcome.log.contains("XCLIENT: 501"), code == 451, "{ip}: {}", outcome.log);
     }
 }
 

@@ -323,6 +323,11 @@ fn below(dir: &Path) -> Vec<Vec<u8>> {
 impl Real {
     /// A Postfix whose smtpd has these further options. Recipients `no@` and `later@here.example` are refused there.
     pub fn postfix(options: &str) -> Option<Real> {
+        Real::postfix_on("127.0.0.1", options)
+    }
+
+    /// The same on this address, in brackets if it is an IPv6 one.
+    pub fn postfix_on(address: &str, options: &str) -> Option<Real> {
         let master = Path::new("/usr/lib/postfix/sbin/master");
         common::require("postfix")?;
         if !common::require_root() {
@@ -334,9 +339,13 @@ impl Real {
         make(dir.path(), "spool", None);
         make(dir.path(), "data", Some("postfix"));
         make(dir.path(), "mail", Some("nobody"));
-        let main = MAIN.replace("{DIR}", &shown) + options;
+        let main = MAIN.replace("{DIR}", &shown).replace("{ADDRESS}", address) + options;
         fs::write(dir.path().join("etc/main.cf"), main).unwrap();
-        fs::write(dir.path().join("etc/master.cf"), MASTER.replace("{PORT}", &port.to_string())).unwrap();
+        fs::write(
+            dir.path().join("etc/master.cf"),
+            MASTER.replace("{PORT}", &port.to_string()).replace("{ADDRESS}", address),
+        )
+        .unwrap();
         fs::write(
             dir.path().join("etc/judge"),
             "no@here.example 550 5.1.1 nobody\nlater@here.example 450 4.2.1 busy\n",
@@ -347,8 +356,65 @@ impl Real {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let child = spawn(dir.path(), Command::new(master).arg("-d").env_clear().env("MAIL_CONFIG", &etc));
         let real = Real { dir, port, child };
-        wait_for("Postfix does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait_for("Postfix does not listen", || TcpStream::connect(format!("{address}:{port}")).is_ok());
         Some(real)
+    }
+
+    /// Debian's OpenSMTPD, unpacked: it conflicts with Postfix. It takes mail for `u@here.example`, up to 5000 octets a message
+    /// where `small`. It sees users, directories and a socket of its own in a mount namespace; the machine stays as it is.
+    pub fn opensmtpd(small: bool) -> Option<Real> {
+        if !common::require_root() {
+            return None;
+        }
+        let (dir, port) = (directory(), free_port());
+        let shown = dir.path().to_str().unwrap().to_owned();
+        let from = std::env::var("POSTERN_TESTS_OPENSMTPD").unwrap_or_default();
+        let got = format!(
+            "cd {shown} && if [ -n '{from}' ]; then cp '{from}'/*.deb .; else apt-get -qq download opensmtpd libevent-2.1-7 libdb5.3; fi \
+             && for f in *.deb; do dpkg -x $f x; done && test -x x/usr/sbin/smtpd"
+        );
+        let done = Command::new("sh").args(["-c", &got]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        if !done.success() {
+            common::skip("Debian's opensmtpd cannot be had");
+            return None;
+        }
+        let limit = if small { "smtp max-message-size 5000\n" } else { "" };
+        let config = OPENSMTPD.replace("{DIR}", &shown).replace("{PORT}", &port.to_string()).replace("{LIMIT}", limit);
+        fs::write(dir.path().join("smtpd.conf"), config).unwrap();
+        for (file, lines) in [
+            (
+                "passwd",
+                format!(
+                    "opensmtpd:x:6401:6401::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n\
+                     opensmtpq:x:6402:6402::/var/lib/opensmtpd/empty:/usr/sbin/nologin\nu:x:3001:65534::{shown}/home:/bin/sh\n"
+                ),
+            ),
+            ("group", "opensmtpd:x:6401:\nopensmtpq:x:6402:\n".to_owned()),
+        ] {
+            let text = fs::read_to_string(format!("/etc/{file}")).unwrap();
+            fs::write(dir.path().join(file), text + &lines).unwrap();
+        }
+        for name in ["home", "mail"] {
+            chown(make(dir.path(), name, None), Some(3001), Some(65534)).unwrap();
+        }
+        let script = format!(
+            "set -e\nfor d in /var/spool /var/lib /run; do mount -t tmpfs t $d; done\nmkdir -p /var/lib/opensmtpd/empty\n\
+             mkdir -p /usr/libexec\nmount -t tmpfs t /usr/libexec\ncp -a {shown}/x/usr/libexec/. /usr/libexec/\n\
+             mount --bind {shown}/passwd /etc/passwd\nmount --bind {shown}/group /etc/group\n\
+             export LD_LIBRARY_PATH={shown}/x/usr/lib/$(uname -m)-linux-gnu\nexec {shown}/x/usr/sbin/smtpd -d -f {shown}/smtpd.conf\n"
+        );
+        let child = spawn(
+            dir.path(),
+            Command::new("unshare").env_clear().args(["--mount", "--propagation", "private", "sh", "-c", &script]),
+        );
+        let real = Real { dir, port, child };
+        wait_for("OpenSMTPD does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(real)
+    }
+
+    /// What it said on its standard output and error.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output")).unwrap_or_default()
     }
 
     /// A Dovecot that takes mail for `x@` and `y@here.example` by LMTP: a Unix socket `lmtp`, and the port.
@@ -399,7 +465,7 @@ const MAIN: &str = "compatibility_level = 3.6
 queue_directory = {DIR}/spool
 data_directory = {DIR}/data
 myhostname = hop.example
-inet_interfaces = 127.0.0.1
+inet_interfaces = {ADDRESS}
 inet_protocols = all
 mynetworks = 127.0.0.0/8
 mydestination =
@@ -419,7 +485,7 @@ maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
-const MASTER: &str = "127.0.0.1:{PORT} inet n - n - - smtpd
+const MASTER: &str = "{ADDRESS}:{PORT} inet n - n - - smtpd
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite
@@ -432,6 +498,12 @@ retry     unix  - - n - - error
 virtual   unix  - n n - - virtual
 anvil     unix  - - n - 1 anvil
 postlog   unix-dgram n - n - 1 postlogd
+";
+
+const OPENSMTPD: &str = "listen on 127.0.0.1 port {PORT}
+{LIMIT}table d { here.example }
+action \"md\" maildir \"{DIR}/mail\"
+match from any for domain <d> action \"md\"
 ";
 
 const DOVECOT: &str = "base_dir = {DIR}/run
