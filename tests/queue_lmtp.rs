@@ -4,13 +4,15 @@
 mod common;
 mod next_hop;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::play::{Outcome, Play};
 use common::replies::{self, Reply};
 use common::room::Room;
 use common::workers;
-use next_hop::{Fault, Real, StandIn};
+use next_hop::{Fault, Real, StandIn, WELL, Ways};
 
 const SMALL: &str = "Subject: x\r\n\r\none\r\n";
 
@@ -33,6 +35,15 @@ fn decided(outcome: &Outcome) -> Reply {
         .unwrap_or_else(|| panic!("nothing decided: {outcome:?}"))
 }
 
+/// What an agent says to LHLO.
+fn hello(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"LHLO c.example\r\nQUIT\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
 /// By socket and by port: delivered whole to each; what it refuses, and what the client is told.
 #[test]
 fn dovecot() {
@@ -42,7 +53,11 @@ fn dovecot() {
     let whole = odd.replace("\r\n.", "\n").replace("\r\n", "\n");
     let socket = dovecot.dir.path().join("lmtp").to_str().unwrap().to_owned();
     let port = format!("127.0.0.1 {}", dovecot.port);
-    let table: [(&str, &str, &[&str], &str, u16, &str, usize); 7] = [
+    // So all but the first row go by BDAT.
+    assert!(hello(dovecot.port).contains("CHUNKING"), "{}", hello(dovecot.port));
+    let by_data = format!("{socket} chunking 0");
+    let table: [(&str, &str, &[&str], &str, u16, &str, usize); 8] = [
+        ("two, by DATA", &by_data, &["x", "y"], &odd, 250, "2.0.0 delivered to 2", 2),
         ("one, by socket", &socket, &["x"], &odd, 250, "2.0.0 delivered: ", 1),
         ("one, by port", &port, &["y"], &odd, 250, "2.0.0 delivered: ", 1),
         ("two", &socket, &["x", "y"], &odd, 250, "2.0.0 delivered to 2", 2),
@@ -110,6 +125,36 @@ fn an_agent_that_fails() {
         eprintln!("| {step:<8} | {fault:<50?} | {} {} |", reply.code, reply.lines[0]);
         assert_eq!(reply.code, 451, "{step} {fault:?}: {reply:?} {log}");
         assert!(time < Duration::from_secs(8), "{step} {fault:?}: {time:?}");
+    }
+}
+
+/// By BDAT, one reply for every chunk but the last, and one for each recipient to that.
+#[test]
+fn chunks() {
+    let content = format!("Subject: x\r\n\r\n{}", "0123456789 0123456789 0123456789\r\n".repeat(4500));
+    let table = [
+        ("well", None, 250),
+        ("first", Some(Fault::Says("552 5.2.2 full\r\n")), 554),
+        ("first", Some(Fault::Closes), 451),
+        ("middle", Some(Fault::Says("452 4.2.2 full\r\n")), 451),
+        ("middle", Some(Fault::Says("250 one\r\n250 and another\r\n")), 451),
+        ("last", Some(Fault::Says("250 one for two\r\n")), 451),
+        ("last", Some(Fault::Says("250 ok\r\n550 5.2.2 full\r\n")), 451),
+        ("last", Some(Fault::Says("550 5.2.2 full\r\n550 5.2.2 full\r\n")), 554),
+        ("last", Some(Fault::Closes), 451),
+        ("last", Some(Fault::Stalls), 451),
+    ];
+    let rows = workers::each(&table, |(step, fault, _)| {
+        let agent = StandIn::with(Ways { lmtp: true, chunking: true, step, fault: fault.clone(), ..WELL });
+        let room = room(&format!("127.0.0.1 {} timeout 1 deadline 2", agent.port));
+        let outcome = Play::new(&room).run(&session(&["x", "y"], &content));
+        (decided(&outcome), agent.taken(), outcome.log)
+    });
+    for ((step, fault, code), (reply, taken, log)) in table.iter().zip(rows) {
+        eprintln!("| BDAT {step:<8} | {fault:<50?} | {} {} |", reply.code, reply.lines[0]);
+        assert_eq!(reply.code, *code, "{step} {fault:?}: {reply:?} {log}");
+        assert!(taken.iter().all(|message| message.ends_with(content.as_bytes())), "{step} {fault:?}");
+        assert_eq!(taken.len(), usize::from(matches!(*step, "well" | "last")), "{step} {fault:?}: {log}");
     }
 }
 

@@ -405,6 +405,50 @@ fn postfix_has_everything_byte_for_byte() {
     assert!(next().ends_with(b"\n\n.no end\n"));
 }
 
+/// Exim offers CHUNKING too.
+#[test]
+fn exim() {
+    let Some(files) = mta::Exim::unpack(next_hop::EXIM.0, next_hop::EXIM.1) else { return };
+    let server = Real::exim(&files);
+    let line = format!("127.0.0.1:{}", server.port);
+    let next = || mta::next(&files.inbox(), &|| files.log() + &server.output());
+    let small = "Subject: x\r\n\r\nx\r\n";
+    let large = format!("Subject: x\r\n\r\n{}", "y\r\n".repeat(400_000));
+    let table: [(&str, &[&str], &str, u16, &str); 7] = [
+        ("all well", &["x"], small, 250, "2.0.0 queued as "),
+        ("an unknown recipient", &["no"], small, 554, "5.3.0 <no@here.example>: nobody"),
+        ("one of two unknown", &["x", "no"], small, 554, "5.3.0 <no@here.example>: nobody"),
+        ("one unknown, one busy", &["x", "no", "later"], small, 451, "4.3.0 <later@here.example>: busy"),
+        ("too big", &["x"], &large, 554, "5.3.4 "),
+        ("its header", &["x"], "Subject: bad\r\n\r\nx\r\n", 554, "5.3.0 no bad ones"),
+        ("well again", &["x"], small, 250, "2.0.0 queued as "),
+    ];
+    for (what, recipients, content, code, text) in table {
+        for further in ["", " chunking 0"] {
+            let outcome = Play::new(&room(&format!("{line}{further}"))).run(&session(recipients, content.as_bytes()));
+            let reply = decided(&outcome);
+            eprintln!("| Exim{further}: {what:<22} | {} {} |", reply.code, reply.lines[0]);
+            assert_eq!(reply.code, code, "{what}: {reply:?} {} {}", outcome.log, files.log());
+            assert!(reply.lines[0].starts_with(text), "{what}: {reply:?} {}", outcome.log);
+            if code == 250 {
+                assert!(String::from_utf8_lossy(&next()).ends_with("\n\nx\n"));
+            }
+        }
+    }
+    byte_for_byte("Exim", &[&line, &format!("{line} chunking 0")], "x@here.example", next);
+    // K in its log is BDAT.
+    let log = files.log();
+    assert_eq!((log.matches(" K S=").count(), log.matches(" P=esmtp S=").count()), (10, 10), "{log}");
+    let outcome = Play::new(&room(&line)).run(&bdat("8BITMIME", b"Subject: x\r\n\r\n.no end"));
+    assert_eq!(before_goodbye(&outcome).code, 250, "{}", outcome.log);
+    let stored = String::from_utf8(next()).unwrap();
+    assert!(stored.trim_end_matches('\n').ends_with("\n\n.no end"), "{stored}");
+    eprintln!("| Exim: no end | {:?} |", &stored[stored.len() - 10..]);
+    let (replies, outcome) =
+        asked(&Room::new(&format!("rcpt_ok\nqueue/smtp-forward {line} ask_recipients 1\n")), &["x", "no", "later"]);
+    assert_eq!(codes(&replies), [250, 550, 450, 550], "{}", outcome.log);
+}
+
 #[test]
 fn opensmtpd() {
     let Some(server) = Real::opensmtpd(true) else { return };

@@ -236,7 +236,8 @@ pub trait Plugin {
     fn mail(&mut self, _at: &Mail<'_>) -> Answer {
         Ok(Ruling::decline())
     }
-    /// A forward-path is known. If nobody accepts or vouches, it is refused.
+    /// A forward-path is known. If nobody accepts or vouches, it is refused. A queue line that has this hook is asked last,
+    /// and only about one that plugins have accepted.
     fn rcpt(&mut self, _at: &Rcpt<'_>) -> Answer {
         Ok(Ruling::decline())
     }

@@ -31,10 +31,11 @@
 //! below). What can go without loses the parameter.
 //!
 //! Content goes by BDAT in chunks of 64 KiB, up to 8 ahead of their replies where PIPELINING is offered; the last one is sent only
-//! when all others were accepted. After a refused chunk nothing more is sent but RSET and QUIT. BDAT is what is used where both are
-//! possible, because nothing of the message has to change on its way (no dots are stuffed, and a last line without an end stays so,
-//! where DATA must add one), because no octets of it can be mistaken for its end, and because it costs one round trip less.
-//! Set `chunking 0` for a next hop whose BDAT is faulty, or behind one that filters content by itself and cannot do so with BDAT.
+//! when all others were accepted. After a refused chunk nothing more is sent but RSET and QUIT. Where both are possible it is BDAT,
+//! because nothing of the message has to change on its way (no dots are stuffed; a last line without an end needs none, and Postfix
+//! and Exim then end it themselves, where with DATA we must), because no octets of it can be mistaken for its end, and because it
+//! costs one round trip less. Postfix 3.7, Exim 4.96 and Dovecot 2.3 were seen to store the same octets either way; OpenSMTPD 6.8
+//! has DATA alone. Set `chunking 0` for a next hop whose BDAT is faulty.
 //! A bare CR or LF is never sent, unless the client declared BODY=BINARYMIME.
 //!
 //! A refusal keeps its class and its text:
@@ -74,8 +75,8 @@
 //! | cannot be reached or asked, breaks the protocol, 421, is lost, is too slow | as the plugins say: the hand-over will tell |
 //!
 //! The postmaster of a domain of ours is taken whatever the next hop says. A question takes at most `timeout` for all hosts
-//! together (RCPT may take 5 minutes: keep it well below), and after one that got no answer no more are asked in the transaction. A next hop
-//! that hangs up after it had answered (Postfix does, after 20 refusals: `smtpd_hard_error_limit`) is connected to anew. Several
+//! together, never more than 120 seconds, and after one that got no answer no more are asked in the transaction. A next hop that
+//! hangs up after it had answered (Postfix does, after 20 refusals: `smtpd_hard_error_limit`) is connected to anew. Several
 //! queue lines are asked one after another, until one refuses.
 //!
 //! The next host is tried when one cannot be found or reached, does not greet, breaks the protocol, says 421 or is lost, all that

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User};
 
+use crate::common::mta;
 use crate::common::play::{End, Play};
 use crate::common::room::Room;
 use crate::common::{self, replies, workers};
@@ -360,6 +361,20 @@ impl Real {
         Some(real)
     }
 
+    /// Debian's Exim, unpacked, that listens. Recipients `no@` and `later@here.example` are refused there.
+    pub fn exim(exim: &mta::Exim) -> Real {
+        let (dir, port) = (directory(), free_port());
+        let program = dir.path().join("exim");
+        fs::write(&program, exim.program()).unwrap();
+        let child = spawn(
+            dir.path(),
+            Command::new("sh").env_clear().arg(&program).args(["-bdf", "-oX", &format!("127.0.0.1.{port}")]),
+        );
+        let real = Real { dir, port, child };
+        wait_for("Exim does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        real
+    }
+
     /// Debian's OpenSMTPD, unpacked: it conflicts with Postfix. It takes mail for `u@here.example`, up to 5000 octets a message
     /// where `small`. It sees users, directories and a socket of its own in a mount namespace; the machine stays as it is.
     pub fn opensmtpd(small: bool) -> Option<Real> {
@@ -499,6 +514,13 @@ virtual   unix  - n n - - virtual
 anvil     unix  - - n - 1 anvil
 postlog   unix-dgram n - n - 1 postlogd
 ";
+
+/// For [`Real::exim`]: main options, and the ACLs.
+pub const EXIM: (&str, &str) = (
+    "acl_smtp_rcpt = acl_rcpt\nacl_smtp_data = acl_data\nmessage_size_limit = 1M\naccept_8bitmime = true\nchunking_advertise_hosts = *",
+    "  accept\nacl_rcpt:\n  deny local_parts = no\n       message = nobody\n  defer local_parts = later\n        message = busy\n  \
+     accept\nacl_data:\n  deny condition = ${if eq{$h_Subject:}{bad}}\n       message = no bad ones\n  accept",
+);
 
 const OPENSMTPD: &str = "listen on 127.0.0.1 port {PORT}
 {LIMIT}table d { here.example }

@@ -3,7 +3,10 @@
 //! In: an open transaction and a recipient of it. Out: an [`Opinion`]. One connection serves all the questions of a transaction;
 //! one that was lost after it had answered is replaced, for a next hop may close it after some refusals.
 
+use std::time::Duration;
+
 use super::peer::Peer;
+use super::reply::Reply;
 use super::{Client, Failure};
 use crate::hook::facts::Session;
 use crate::mail::{Recipient, Transaction};
@@ -11,7 +14,8 @@ use crate::queue::{Opinion, QueueError, within};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::escape::safe;
 
-use super::reply::Reply;
+/// A question takes at most this, whatever `timeout` says: our client waits 5 minutes for RCPT (RFC 5321 §4.5.3.2.3).
+const QUESTION_TIME: Duration = Duration::from_secs(120);
 
 /// What is known of the next hop in this transaction.
 #[derive(Default)]
@@ -41,7 +45,7 @@ impl Asker {
         transaction: &Transaction,
         recipient: &Recipient,
     ) -> Opinion {
-        within(&client.world, client.pace, || {
+        within(&client.world, client.pace.min(QUESTION_TIME), || {
             if let State::Open(peer) = &mut self.state
                 && let Ok(opinion) = rcpt(peer, &recipient.targets)
             {
