@@ -153,8 +153,8 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
                 findings.line(Grade::Note, line, text);
             }
         }
-        // rcpt_ok ends the asking about every recipient, with yes or no.
-        if let Some(decider) = rcpt_ok.filter(|_| entry.hooks.contains(&Hook::Rcpt)) {
+        // rcpt_ok ends the asking of plugins about every recipient, with yes or no.
+        if let Some(decider) = rcpt_ok.filter(|_| entry.kind == Kind::Plugin && entry.hooks.contains(&Hook::Rcpt)) {
             let text =
                 format!("never asked about a recipient: rcpt_ok on line {} decides; list it before", decider.line);
             findings.line(Grade::Warning, line, text);

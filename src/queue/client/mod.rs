@@ -4,6 +4,8 @@
 //! nothing was sent. Another next hop is tried only while the message's end has not been sent, so none gets it twice.
 //! STARTTLS has its place in `begin`, between EHLO and XCLIENT.
 
+mod ask;
+mod chunks;
 mod identity;
 mod offers;
 mod peer;
@@ -16,6 +18,7 @@ mod words;
 use std::io;
 use std::time::Duration;
 
+pub(super) use self::ask::Asker;
 use self::offers::Offers;
 use self::peer::Peer;
 use self::place::{Place, Way};
@@ -27,10 +30,14 @@ use crate::hook::facts::Session;
 use crate::hook::{Receipt, Severity};
 use crate::mail::{Envelope, LineEnds, Message};
 use crate::smtp::escape::safe;
+use crate::smtp::parameters::Body;
 use crate::world::{Address, Job, World};
 
 /// qpsmtpd's words; the backend's name and what is the matter follow.
 const UNABLE: &str = "Unable to queue message: ";
+
+/// Never sent, unless the client declared binary content.
+const BARE: &str = "the message holds a bare CR or LF, which cannot be sent";
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub(super) struct Client {
     pub(super) helo: Option<String>,
     pub(super) xclient: bool,
     pub(super) xforward: bool,
+    /// Content goes by BDAT where that is offered.
+    pub(super) chunking: bool,
     pub(super) pace: Duration,
     pub(super) deadline: Duration,
 }
@@ -98,6 +107,8 @@ impl Client {
             helo: None,
             xclient: false,
             xforward: false,
+            // What these programs were tried with.
+            chunking: false,
             deadline,
         }
     }
@@ -249,12 +260,17 @@ impl Client {
         let lines = words::lines(&offers, envelope, message).map_err(|error| open(error.into()))?;
         let replies = peer.commands(&lines, offers.pipelining).map_err(open)?;
         refusals(peer, &lines, &replies, envelope).map_or(Ok(()), |failure| Err(open(failure)))?;
-        let reply = peer.command("DATA").map_err(open)?;
-        if reply.code != 354 {
-            return Err(open(peer.refused("DATA", "", &reply)));
+        if offers.chunking {
+            let binary = envelope.parameters().body == Some(Body::BinaryMime);
+            chunks::send(peer, message, binary, offers.pipelining)?;
+        } else {
+            let reply = peer.command("DATA").map_err(open)?;
+            if reply.code != 354 {
+                return Err(open(peer.refused("DATA", "", &reply)));
+            }
+            peer.nothing_came("DATA").map_err(lost)?;
+            self.content(peer, message).map_err(lost)?;
         }
-        peer.nothing_came("DATA").map_err(lost)?;
-        self.content(peer, message).map_err(lost)?;
         let count = if self.protocol == Protocol::Lmtp { lines.len() - 1 } else { 1 };
         // From here on it may be queued there, whatever we hear: no other next hop may have it.
         let replies: Result<Vec<Reply>, Failure> = (0..count).map(|_| peer.reply("end of data")).collect();
@@ -305,7 +321,7 @@ impl Client {
         let verb = if self.protocol == Protocol::Lmtp { "LHLO" } else { "EHLO" };
         let reply = peer.command(&format!("{verb} {name}"))?;
         if reply.code == 250 {
-            return Ok(Offers::of(&reply));
+            return Ok(Offers::of(&reply, self.chunking));
         }
         if reply.class() != 5 || self.protocol == Protocol::Lmtp {
             return Err(peer.garbage(verb, &reply.to_string()));
@@ -326,8 +342,7 @@ impl Client {
         };
         let Err(error) = written else { return Ok(()) };
         if bare || is_bare(&error) {
-            let text = "the message holds a bare CR or LF, which cannot be sent";
-            return Err(QueueError::permanent(text, "").code(6, 0).into());
+            return Err(QueueError::permanent(BARE, "").code(6, 0).into());
         }
         if ours && !ended {
             return Err(spool(&error).into());
