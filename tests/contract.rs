@@ -281,7 +281,36 @@ fn backends(servers: &Servers) -> Vec<Backend> {
             refusals: vec![
                 refusal("message_size_limit: exit 69", 451, "4.3.0 ").large(),
                 refusal("header_checks: pickup bounces it", 250, "2.0.0 queued").subject("bad"),
-                refusal("no configuration there: exit 75", 451, "4.3.0 ").line("sendmail {ROOM}/bin/lost"),
+                refusal("no configuration there: exit 75", 451, "4.3.0 ").line("sendmail {ROOM}/bin/lost form oi"),
+            ],
+            ..row(
+                "sendmail oi (Postfix)",
+                "sendmail {ROOM}/bin/sendmail form oi smtputf8 1".into(),
+                stored.clone(),
+                "8BITMIME SMTPUTF8",
+                Id::Untold,
+            )
+        },
+        Backend {
+            absent: Some("sendmail {ROOM}/bin/none".into()),
+            refusals: vec![
+                refusal("ACL denies the content: exit 1", 451, "4.3.0 ").subject("bad"),
+                refusal("message_size_limit: exit 1", 451, "4.3.0 ").large(),
+            ],
+            ..row(
+                "sendmail oi (Exim)",
+                "sendmail {ROOM}/bin/exim form oi".into(),
+                Far::Batches(servers.exim.path("stored")),
+                "8BITMIME",
+                Id::Untold,
+            )
+        },
+        Backend {
+            absent: Some("sendmail {ROOM}/bin/none".into()),
+            refusals: vec![
+                refusal("over its SIZE", 554, "5.3.4 ").large(),
+                refusal("header_checks: pickup bounces it", 250, "2.0.0 queued").subject("bad"),
+                refusal("no configuration there", 451, "4.4.2 ").line("sendmail {ROOM}/bin/lost"),
             ],
             ..row(
                 "sendmail (Postfix)",
@@ -294,8 +323,8 @@ fn backends(servers: &Servers) -> Vec<Backend> {
         Backend {
             absent: Some("sendmail {ROOM}/bin/none".into()),
             refusals: vec![
-                refusal("ACL denies the content: exit 1", 451, "4.3.0 ").subject("bad"),
-                refusal("message_size_limit: exit 1", 451, "4.3.0 ").large(),
+                refusal("ACL denies the content", 554, "5.3.0 no bad ones").subject("bad"),
+                refusal("over its SIZE", 554, "5.3.4 ").large(),
             ],
             ..row(
                 "sendmail (Exim)",

@@ -44,7 +44,7 @@ smtpd_sender_restrictions = check_sender_access inline:{{bad@client.example=550 
 qmqpd_authorized_clients = 127.0.0.1
 ";
 
-const EXIM: &str = "allow_domain_literals\nmessage_size_limit = 3M";
+const EXIM: &str = "allow_domain_literals\nmessage_size_limit = 3M\nacl_smtp_rcpt = accept\nacl_smtp_data = acl_batch";
 
 const EXIM_ACL: &str = "  deny message = no bad ones
        condition = ${if match{$h_subject:}{\\N^bad\\N}}

@@ -202,7 +202,7 @@ impl Client {
             };
             let offers = self.greet(&mut peer).and_then(|()| self.hello(&mut peer, &name));
             let fault = match &offers {
-                Err(failure) => Some(format!("{}{}; {}", failure.error.evidence, peer.aside(), self.no_greeting())),
+                Err(failure) => Some(format!("{}{}{}", failure.error.evidence, peer.aside(), self.no_greeting(place))),
                 Ok(offers) if self.xclient && offers.xclient.is_empty() => Some(format!(
                     "{place}: does not offer XCLIENT to us; in Postfix set smtpd_authorized_xclient_hosts there"
                 )),
@@ -215,13 +215,14 @@ impl Client {
     }
 
     /// For `check`: what to do about a server that does not greet as it must.
-    fn no_greeting(&self) -> &'static str {
-        match self.protocol {
-            Protocol::Smtp => {
-                "it speaks no SMTP, or turns us away: name the port of an SMTP server, or let this machine in"
+    fn no_greeting(&self, place: &Place) -> &'static str {
+        match (place, self.protocol) {
+            (Place::Program(_), _) => "",
+            (_, Protocol::Smtp) => {
+                "; it speaks no SMTP, or turns us away: name the port of an SMTP server, or let this machine in"
             }
-            Protocol::Lmtp => {
-                "it speaks no LMTP, or turns us away: name the port or socket of an LMTP server (for SMTP: queue/smtp-forward)"
+            (_, Protocol::Lmtp) => {
+                "; it speaks no LMTP, or turns us away: name the port or socket of an LMTP server (for SMTP: queue/smtp-forward)"
             }
         }
     }
