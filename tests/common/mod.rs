@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod handover;
+pub mod knot;
 pub mod launch;
 pub mod mta;
 pub mod normal;
