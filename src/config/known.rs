@@ -15,6 +15,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("spool_dir", "where long messages wait"),
     ("spool_perms", "qpsmtpd's mode of spool_dir; without effect"),
     ("timeout", "seconds to wait for the client"),
+    ("dns", "the resolver, and how long its answers are waited for"),
     ("timeoutsmtpd", "seconds to wait for a command"),
     ("hook_timeout", "qpsmtpd's seconds per plugin; not used, see the setting budget"),
     ("message_seconds", "seconds for the content of one message"),

@@ -1,4 +1,4 @@
-//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts, and who
+//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts, the DNS, and who
 //! we are.
 //!
 //! Each part is a trait, handed over when the plugin is built (`build(settings, &world)`), so that `try`, tests and replays
@@ -6,6 +6,7 @@
 //! [`std::io::ErrorKind::TimedOut`]; the chain sets it before it asks a plugin.
 
 mod clock;
+pub mod dns;
 mod host;
 mod net;
 mod process;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::config::ConfigDir;
 
 pub use clock::{Clock, ManualClock, RealClock};
+pub use dns::{Answer, Dns, DnsName, FakeDns, Question, RealDns};
 pub use host::{FakeHost, Host, RealHost, user_name};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
 pub use process::{Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess};
@@ -35,6 +37,8 @@ pub struct World {
     pub random: Rc<dyn Random>,
     /// Other hosts and local services.
     pub net: Rc<dyn Net>,
+    /// Names, addresses and lists in the DNS.
+    pub dns: Rc<dyn Dns>,
     /// Other programs.
     pub process: Rc<dyn Process>,
     /// The machine and the process that we are: name, id, environment.
@@ -53,6 +57,7 @@ impl World {
             clock: Rc::new(RealClock::new(deadline.clone())),
             random: Rc::new(RealRandom),
             net: Rc::new(RealNet::new(deadline.clone())),
+            dns: Rc::new(RealDns::new(Rc::clone(&config), deadline.clone())),
             process: Rc::new(RealProcess::new(deadline.clone())),
             host: Rc::new(RealHost),
             config,
@@ -60,13 +65,14 @@ impl World {
         }
     }
 
-    /// An outside in which nothing happens by itself: the given clock, fixed octets, no host that answers, no program that
-    /// runs. Replace the parts that a test is about.
+    /// An outside in which nothing happens by itself: the given clock, fixed octets, no host that answers, no name in
+    /// the DNS, no program that runs. Replace the parts that a test is about.
     pub fn fake(config: Rc<ConfigDir>) -> Self {
         Self {
             clock: Rc::new(ManualClock::default()),
             random: Rc::new(FixedRandom::default()),
             net: Rc::new(FakeNet::default()),
+            dns: Rc::new(FakeDns::default()),
             process: Rc::new(FakeProcess::default()),
             host: Rc::new(FakeHost::default()),
             config,

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod dovecot;
 pub mod handover;
+pub mod knot;
 pub mod launch;
 pub mod load;
 pub mod mta;
