@@ -5,6 +5,7 @@ mod conversation;
 mod plugins;
 mod print;
 mod serve;
+mod store;
 mod try_dialog;
 
 use std::ffi::OsString;
@@ -63,6 +64,7 @@ enum Task {
     Try(try_dialog::Arguments),
     Check(check::Arguments),
     Plugins(plugins::Arguments),
+    Store(store::Arguments),
 }
 
 impl Where {
@@ -96,6 +98,7 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
         Some(Task::Try(arguments)) => try_dialog::run(arguments, &options, extra),
         Some(Task::Check(arguments)) => check::run(&arguments, &options, extra),
         Some(Task::Plugins(arguments)) => plugins::run(&arguments, &options, extra),
+        Some(Task::Store(arguments)) => store::run(&arguments, &options),
     })
 }
 

@@ -23,7 +23,7 @@ use crate::log::{self, Level, Line, Sink};
 use crate::session::Session;
 use crate::setup::{self, Options, Setup};
 use crate::transport::Script;
-use crate::world::World;
+use crate::world::{MemoryStore, World};
 
 /// Octets that a dialog may have: it is held in memory.
 const DIALOG_OCTETS_MAX: u64 = 256 << 20;
@@ -32,7 +32,8 @@ const DIALOG_OCTETS_MAX: u64 = 256 << 20;
 ///
 /// FILE holds what a client says, a line each; lines may end in LF. It takes turns: the content
 /// after DATA goes out only if the reply was 354. Everything but the wire is real: a mail that is
-/// accepted is queued. Nothing is logged; warnings and errors go to standard error.
+/// accepted is queued. But what serving remembers (greylisting, karma) is neither read nor changed,
+/// unless --store says real. Nothing is logged; warnings and errors go to standard error.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -48,12 +49,22 @@ pub(super) struct Arguments {
     /// The client's name, as a launcher would have looked it up
     #[arg(long, value_name = "NAME", value_parser = host)]
     remote_host: Option<String>,
+    /// What is remembered between connections: nothing and nothing kept (memory), or what serving remembers (real)
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "memory")]
+    store: WhichStore,
     /// Write JSON: one object for the session, one for each step, one for the end
     #[arg(long)]
     json: bool,
     /// Show every plugin that was asked, and long content whole
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// The store of a tried session: by default trying leaves no trace in what serving remembers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WhichStore {
+    Memory,
+    Real,
 }
 
 /// As `launch` lets names in: letters, digits, `.`, `_` and `-`.
@@ -76,7 +87,7 @@ pub(super) fn run(arguments: Arguments, options: &Options, extra: &'static [&'st
             return TROUBLE;
         }
     };
-    match begin(options, extra) {
+    match begin(arguments.store, options, extra) {
         Ok((setup, world, chain)) => {
             play(&arguments, &dialog, &setup, world, chain);
             0
@@ -111,7 +122,11 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// As serving begins: the same user, the same mode bits, the same chain, so that what is queued is as in service.
-fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
+fn begin(
+    store: WhichStore,
+    options: &Options,
+    extra: &'static [&'static Entry],
+) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
     let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     if Uid::effective().is_root() {
@@ -122,7 +137,10 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, 
             ),
         }
     }
-    let world = World::real(Rc::clone(&setup.dir));
+    let mut world = World::real(Rc::clone(&setup.dir));
+    if store == WhichStore::Memory {
+        world.store = Rc::new(MemoryStore::new(Rc::clone(&world.clock)));
+    }
     // The loggers are built to be judged, and not used.
     let built = setup.build(&world);
     if !built.faults.is_empty() {
