@@ -5,16 +5,16 @@
 //! an answer is an error, and within the time limit: no server, a slow one, `-LOADING`, `-READONLY`, `-OOM`, `-NOAUTH`.
 //! After a server was not there, calls fail at once for some seconds: a session has many, and would wait for each.
 
+mod resp;
 mod wire;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::redis::{Cmd, Value as Said, cmd};
-
 use super::lazy::Means;
 use super::settings::{At, Server};
 use super::{After, Among, Change, Cursor, Item, Key, Page, Store, StoreError, Value, from_ms, to_ms, unavailable};
+use resp::{Command, Said};
 use wire::{Failure, Wire};
 
 /// Redis forgets an entry so much later than it ends: its clock may be another.
@@ -82,13 +82,13 @@ impl RedisStore {
     }
 
     /// One command, one answer.
-    fn ask(&self, command: &Cmd) -> Result<Said, StoreError> {
+    fn ask(&self, command: &Command) -> Result<Said, StoreError> {
         let mut answers = self.ask_all(std::slice::from_ref(command))?;
         Ok(answers.pop().unwrap_or(Said::Nil))
     }
 
     /// Commands in one go, an answer for each.
-    fn ask_all(&self, commands: &[Cmd]) -> Result<Vec<Said>, StoreError> {
+    fn ask_all(&self, commands: &[Command]) -> Result<Vec<Said>, StoreError> {
         if let Some((until, why)) = &*self.down.borrow()
             && Instant::now() < *until
         {
@@ -109,7 +109,7 @@ impl RedisStore {
         })
     }
 
-    fn ask_within(&self, commands: &[Cmd]) -> Result<Vec<Said>, Failure> {
+    fn ask_within(&self, commands: &[Command]) -> Result<Vec<Said>, Failure> {
         let mut held = self.wire.borrow_mut();
         // A server hangs up on who is silent for long: what it has not even begun to answer, it has not heard.
         if let Some(mut wire) = held.take() {
@@ -130,25 +130,20 @@ impl RedisStore {
 
     /// Runs a script for one key.
     fn script(&self, script: &str, key: &Key, arguments: &[&[u8]]) -> Result<Said, StoreError> {
-        let mut command = cmd("EVAL");
-        command.arg(script).arg(1).arg(self.name(key));
-        arguments.iter().for_each(|argument| {
-            command.arg(*argument);
-        });
-        let said = self.ask(&command)?;
+        let command = Command::new("EVAL").arg(script).arg("1").arg(self.name(key));
+        let said = self.ask(&arguments.iter().fold(command, |command, argument| command.arg(*argument)))?;
         match &said {
-            Said::ServerError(error) => Err(self.refused(key, error)),
+            Said::Error(error) => Err(self.refused(key, error)),
             _ => Ok(said),
         }
     }
 
     /// What the server says instead of an answer.
-    fn refused(&self, key: &Key, error: &::redis::ServerError) -> StoreError {
-        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    fn refused(&self, key: &Key, text: &str) -> StoreError {
         if text.contains("not an integer") || text.contains("would overflow") {
             return StoreError::NotANumber(key.clone());
         }
-        let why = format!("it refuses: {}", wire::harmless(text.trim()));
+        let why = format!("it refuses: {}", wire::harmless(text));
         if text.contains("WRONGTYPE") || text.contains("compare nil") || text.contains("compare number with nil") {
             let why = format!("{key} is not postern's ({why}): another prefix, or database?");
             return StoreError::Damaged { place: self.place(), why };
@@ -167,22 +162,20 @@ impl RedisStore {
         }
     }
 
-    fn read(&self, key: &Key) -> Cmd {
-        let mut command = cmd("HMGET");
-        command.arg(self.name(key)).arg("v").arg("e");
-        command
+    fn read(&self, key: &Key) -> Command {
+        Command::new("HMGET").arg(self.name(key)).arg("v").arg("e")
     }
 
     /// The answer to [`Self::read`].
     fn entry(&self, key: &Key, said: &Said) -> Result<Option<(Value, i64)>, StoreError> {
-        if let Said::ServerError(error) = said {
+        if let Said::Error(error) = said {
             return Err(self.refused(key, error));
         }
         let Said::Array(fields) = said else {
             return Err(self.odd(said));
         };
         match &fields[..] {
-            [Said::BulkString(value), Said::BulkString(expires)] => {
+            [Said::Octets(value), Said::Octets(expires)] => {
                 let expires = std::str::from_utf8(expires).ok().and_then(|text| text.parse().ok());
                 let expires = expires.ok_or_else(|| self.odd(said))?;
                 Ok(Some((value.clone().into(), expires)))
@@ -216,7 +209,7 @@ impl Store for RedisStore {
         let arguments = [&by, &now, &ours, &theirs].map(|text| text.as_bytes());
         let said = self.script(INCREMENT, key, &arguments)?;
         match &said {
-            Said::BulkString(sum) => Value::from(sum.clone()).number().ok_or_else(|| self.odd(&said)),
+            Said::Octets(sum) => Value::from(sum.clone()).number().ok_or_else(|| self.odd(&said)),
             _ => Err(self.odd(&said)),
         }
     }
@@ -274,15 +267,15 @@ impl Store for RedisStore {
             pattern.extend(escaped(among.prefix));
         }
         pattern.push(b'*');
-        let mut command = cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(limit.clamp(1, PAGE_MAX));
-        let said = self.ask(&command)?;
+        let count = limit.clamp(1, PAGE_MAX).to_string();
+        let scan = Command::new("SCAN").arg(cursor.to_string());
+        let said = self.ask(&scan.arg("MATCH").arg(pattern).arg("COUNT").arg(count))?;
         let (next, names) = match &said {
             Said::Array(parts) => match &parts[..] {
-                [Said::BulkString(next), Said::Array(names)] => (next, names),
+                [Said::Octets(next), Said::Array(names)] => (next, names),
                 _ => return Err(self.odd(&said)),
             },
-            Said::ServerError(error) => return Err(self.refused(&Key::new("", ""), error)),
+            Said::Error(error) => return Err(self.refused(&Key::new("", ""), error)),
             _ => return Err(self.odd(&said)),
         };
         let next: u64 =
@@ -290,7 +283,7 @@ impl Store for RedisStore {
         let keys: Vec<Key> = names
             .iter()
             .filter_map(|name| match name {
-                Said::BulkString(name) => self.key(name),
+                Said::Octets(name) => self.key(name),
                 _ => None,
             })
             .collect();

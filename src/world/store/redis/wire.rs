@@ -1,16 +1,12 @@
-//! A connection to a Redis server: commands out, answers in, within the world's deadline. The protocol is the crate's
-//! (packing and parsing), the connection the world's, so that each step stops in time and tests can play the server.
+//! A connection to a Redis server: commands out, answers in. The connection is the world's, so that each step stops at its
+//! deadline.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 
-use redis::{Cmd, Parser, Value as Said, cmd};
-
-use crate::world::net::{Address, Net, Stream};
+use super::resp::{Answers, Command, Said};
 use crate::world::store::settings::{At, Server, password};
-
-/// Octets of one batch of answers: a page of the longest keys and values.
-const ANSWERS_OCTETS_MAX: u64 = 64 << 20;
+use crate::world::{Address, Net, Stream};
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -36,7 +32,7 @@ impl fmt::Display for Failure {
 /// An open connection, with nothing outstanding.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
-    parser: Parser,
+    answers: Answers,
 }
 
 impl Wire {
@@ -60,7 +56,7 @@ impl Wire {
                 found.ok_or_else(|| gone(last))?
             }
         };
-        let mut wire = Self { stream, parser: Parser::new() };
+        let mut wire = Self { stream, answers: Answers::default() };
         wire.introduce(server)?;
         Ok(wire)
     }
@@ -69,91 +65,54 @@ impl Wire {
         let mut commands = Vec::new();
         if let Some(file) = &server.password_file {
             let password = password(file).map_err(Failure::Refused)?;
-            let mut auth = cmd("AUTH");
-            server.user.iter().for_each(|user| {
-                auth.arg(user);
-            });
-            auth.arg(password);
-            commands.push(auth);
+            let auth = server.user.iter().fold(Command::new("AUTH"), |auth, user| auth.arg(user.as_str()));
+            commands.push(auth.arg(password));
         }
         if server.db != 0 {
-            let mut select = cmd("SELECT");
-            select.arg(server.db);
-            commands.push(select);
+            commands.push(Command::new("SELECT").arg(server.db.to_string()));
         }
         if commands.is_empty() {
             return Ok(());
         }
         for said in self.ask(&commands)? {
-            if let Said::ServerError(error) = said {
-                let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-                return Err(Failure::Refused(format!("it refuses: {}", harmless(text.trim()))));
+            if let Said::Error(text) = said {
+                return Err(Failure::Refused(format!("it refuses: {}", harmless(&text))));
             }
         }
         Ok(())
     }
 
     /// Sends commands, and reads an answer for each. After a failure the connection is of no use.
-    pub(super) fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Said>, Failure> {
-        let packed: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
-        match self.stream.write_all(&packed) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                return Err(Failure::HungUp);
-            }
-            Err(error) => return Err(Failure::Gone(words(&error, "sending"))),
-        }
-        let mut answers = Vec::with_capacity(commands.len());
-        let mut source = Source { stream: &mut *self.stream, left: ANSWERS_OCTETS_MAX, read: 0, failed: None };
+    pub(super) fn ask(&mut self, commands: &[Command]) -> Result<Vec<Said>, Failure> {
+        let mut packed = Vec::new();
+        commands.iter().for_each(|command| command.pack(&mut packed));
+        let lost = |error: &io::Error| matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        self.stream.write_all(&packed).map_err(|error| match lost(&error) {
+            true => Failure::HungUp,
+            false => Failure::Gone(words(&error, "sending")),
+        })?;
+        self.answers.begin();
+        let mut said = Vec::with_capacity(commands.len());
         for _ in commands {
-            match self.parser.parse_value(&mut source) {
-                Ok(said) => answers.push(said),
+            match self.answers.next(&mut *self.stream) {
+                Ok(answer) => said.push(answer),
                 Err(error) => {
-                    let nothing = source.read == 0;
-                    return Err(match source.failed {
-                        Some(error) if nothing && error.kind() == ErrorKind::ConnectionReset => Failure::HungUp,
-                        Some(error) => Failure::Gone(words(&error, "answering")),
-                        None if nothing => Failure::HungUp,
-                        None => Failure::Gone(format!("no answer of Redis's: {}", harmless(&error.to_string()))),
+                    let hung_up = lost(&error) || error.kind() == ErrorKind::UnexpectedEof;
+                    return Err(match hung_up && self.answers.is_empty() {
+                        true => Failure::HungUp,
+                        false => Failure::Gone(words(&error, "answering")),
                     });
                 }
             }
         }
-        Ok(answers)
-    }
-}
-
-/// What the parser reads from: bounded, and it remembers what failed.
-struct Source<'a> {
-    stream: &'a mut dyn Stream,
-    left: u64,
-    read: u64,
-    failed: Option<io::Error>,
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::Error::other("an answer without end"));
-        }
-        match self.stream.read(buffer) {
-            Ok(octets) => {
-                self.read += octets as u64;
-                self.left = self.left.saturating_sub(octets as u64);
-                Ok(octets)
-            }
-            Err(error) => {
-                let kind = error.kind();
-                self.failed = Some(error);
-                Err(kind.into())
-            }
-        }
+        Ok(said)
     }
 }
 
 fn words(error: &io::Error, doing: &str) -> String {
     match error.kind() {
         ErrorKind::TimedOut => format!("{doing} takes it too long"),
+        ErrorKind::UnexpectedEof => "it hung up within an answer".to_owned(),
         _ => format!("{doing}: {error}"),
     }
 }
