@@ -23,7 +23,7 @@ use crate::log::{self, Level, Line, Sink};
 use crate::session::Session;
 use crate::setup::{self, Options, Setup};
 use crate::transport::Script;
-use crate::world::{FakeDns, World};
+use crate::world::{FakeDns, MemoryStore, World};
 
 /// Octets that a dialog may have: it is held in memory.
 const DIALOG_OCTETS_MAX: u64 = 256 << 20;
@@ -32,7 +32,8 @@ const DIALOG_OCTETS_MAX: u64 = 256 << 20;
 ///
 /// FILE holds what a client says, a line each; lines may end in LF. It takes turns: the content
 /// after DATA goes out only if the reply was 354. Everything but the wire is real: a mail that is
-/// accepted is queued. Nothing is logged; warnings and errors go to standard error.
+/// accepted is queued. But what serving remembers (greylisting, karma) is neither read nor changed,
+/// unless --store says real. Nothing is logged; warnings and errors go to standard error.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -55,12 +56,22 @@ pub(super) struct Arguments {
     /// lines. Names that do not stand there do not exist. `#` begins a comment line.
     #[arg(long, value_name = "ZONEFILE", verbatim_doc_comment)]
     dns: Option<PathBuf>,
+    /// What is remembered between connections: nothing and nothing kept (memory), or what serving remembers (real)
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "memory")]
+    store: WhichStore,
     /// Write JSON: one object for the session, one for each step, one for the end
     #[arg(long)]
     json: bool,
     /// Show every plugin that was asked, and long content whole
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// The store of a tried session: by default trying leaves no trace in what serving remembers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WhichStore {
+    Memory,
+    Real,
 }
 
 /// As `launch` lets names in: letters, digits, `.`, `_` and `-`.
@@ -90,7 +101,7 @@ pub(super) fn run(arguments: Arguments, options: &Options, extra: &'static [&'st
             return status;
         }
     };
-    match begin(options, extra, dns) {
+    match begin(arguments.store, dns, options, extra) {
         Ok((setup, world, chain)) => {
             play(&arguments, &dialog, &setup, world, chain);
             0
@@ -135,9 +146,10 @@ fn scripted(file: &Path) -> Result<FakeDns, (u8, Vec<String>)> {
 
 /// As serving begins: the same user, the same mode bits, the same chain, so that what is queued is as in service.
 fn begin(
+    store: WhichStore,
+    dns: Option<FakeDns>,
     options: &Options,
     extra: &'static [&'static Entry],
-    dns: Option<FakeDns>,
 ) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
     let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
@@ -152,6 +164,9 @@ fn begin(
     let mut world = World::real(Rc::clone(&setup.dir));
     if let Some(dns) = dns {
         world.dns = Rc::new(dns);
+    }
+    if store == WhichStore::Memory {
+        world.store = Rc::new(MemoryStore::new(Rc::clone(&world.clock)));
     }
     // The loggers are built to be judged, and not used.
     let built = setup.build(&world);

@@ -12,6 +12,8 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("smtpgreeting", "the text of the greeting"),
     ("databytes", "octets of the largest message"),
     ("size_threshold", "octets of a message kept in memory"),
+    ("store", "where greylisting, karma and limits are remembered"),
+    ("var", "the store, unless the file store says otherwise"),
     ("spool_dir", "where long messages wait"),
     ("spool_perms", "qpsmtpd's mode of spool_dir; without effect"),
     ("timeout", "seconds to wait for the client"),

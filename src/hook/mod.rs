@@ -326,6 +326,10 @@ pub trait Plugin {
     fn offers(&self) -> Option<crate::smtp::extension::Capabilities> {
         None
     }
+    /// For `postern check`: what this plugin may set otherwise in others.
+    fn overrides(&self) -> Vec<Override> {
+        Vec::new()
+    }
     /// For `postern check`: whether what this plugin stands on is there. One line per fault, with how to mend it.
     fn check(&mut self) -> Vec<String> {
         Vec::new()

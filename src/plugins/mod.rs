@@ -4,6 +4,7 @@ pub mod addsig;
 pub mod aliases;
 pub mod badmailfrom;
 pub mod badrcptto;
+pub mod client_options;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -32,6 +33,7 @@ pub const ENTRIES: &[&Entry] = &[
     &aliases::ENTRY,
     &badmailfrom::ENTRY,
     &badrcptto::ENTRY,
+    &client_options::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
