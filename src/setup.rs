@@ -181,8 +181,9 @@ impl Setup {
     /// there although other lines are at fault, so that the log can tell where it was meant to.
     pub fn build(&self, world: &World) -> Built {
         let mut built = Built::default();
+        let company = self.company();
         for line in self.lines.iter().chain(&self.logging) {
-            match self.link(line, world) {
+            match self.link_in(line, world, &company) {
                 Ok(Some(link)) if link.hooks == HookSet::of(&[Hook::Logging]) => built.loggers.push(link),
                 Ok(Some(link)) => built.chain.push(link),
                 Ok(None) => {}
@@ -197,6 +198,10 @@ impl Setup {
     /// # Errors
     /// Every fault of the line.
     pub fn link(&self, line: &ChainLine, world: &World) -> Result<Option<Link>, ConfigError> {
+        self.link_in(line, world, &self.company())
+    }
+
+    fn link_in(&self, line: &ChainLine, world: &World, company: &Company) -> Result<Option<Link>, ConfigError> {
         let entry = match self.find(&line.name) {
             Found::Entry(entry) => entry,
             Found::Retired(reason) => {
@@ -212,8 +217,8 @@ impl Setup {
         };
         let settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
         // Only for chains that need it: it copies the settings.
-        let remake = self.configured_by_plugins().then(|| remake(entry, settings.clone()));
-        let naughty = self.naughty(&settings, entry);
+        let remake = company.configures.then(|| remake(entry, settings.clone()));
+        let naughty = if company.naughty { Ok(()) } else { needs_naughty(&settings, entry) };
         let (standard, plugin) = match (naughty, make(entry, settings, world)) {
             (Ok(()), Ok(made)) => made,
             (Err(first), Err(second)) => return Err(first.and(second)),
@@ -237,32 +242,13 @@ impl Setup {
         }))
     }
 
-    /// Whether a plugin of the chain may set others otherwise for a session.
-    fn configured_by_plugins(&self) -> bool {
-        let configures =
-            |line: &ChainLine| matches!(self.find(&line.name), Found::Entry(entry) if entry.role == Role::Configures);
-        self.lines.iter().any(configures)
-    }
-
-    /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
-    fn naughty(&self, settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
-        let is_naughty = |line: &ChainLine| match self.find(&line.name) {
-            Found::Entry(entry) => entry.name == "naughty",
-            // A fault of its own, and told.
-            Found::Planned(_) => same_name(&line.name, "naughty"),
-            Found::Retired(_) | Found::Unknown(_) => false,
-        };
-        if entry.kind == Kind::Logger || self.lines.iter().any(is_naughty) {
-            return Ok(());
-        }
-        // What is not understood here the plugin will tell.
-        match settings.clone().take::<String>("reject") {
-            Ok(Some((word, origin))) if word == "naughty" => {
-                let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
-                Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
-            }
-            _ => Ok(()),
-        }
+    /// What a line's plugin must know of the others.
+    fn company(&self) -> Company {
+        let stands = |name: &str| self.lines.iter().any(|line| same_name(&line.name, name));
+        let mut all = catalogue().chain(self.extra.iter().copied());
+        let named = |entry: &Entry| stands(entry.name) || entry.aliases.iter().any(|alias| stands(alias));
+        let configures = all.any(|entry| entry.role == Role::Configures && named(entry));
+        Company { naughty: stands("naughty"), configures }
     }
 
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).
@@ -327,6 +313,29 @@ fn unknown(name: &str, nearest: Option<&str>) -> String {
     match nearest {
         Some(nearest) => format!("there is no plugin \"{name}\"{perl} (did you mean \"{nearest}\"?)"),
         None => format!("there is no plugin \"{name}\"{perl}"),
+    }
+}
+
+/// What there is in the chain beside a line's plugin.
+struct Company {
+    /// The plugin `naughty`.
+    naughty: bool,
+    /// One that may set others otherwise for a session.
+    configures: bool,
+}
+
+/// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
+fn needs_naughty(settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
+    if entry.kind == Kind::Logger || !settings.mentions("naughty") {
+        return Ok(());
+    }
+    // What is not understood here the plugin will tell.
+    match settings.clone().take::<String>("reject") {
+        Ok(Some((word, origin))) if word == "naughty" => {
+            let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
+            Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
+        }
+        _ => Ok(()),
     }
 }
 
