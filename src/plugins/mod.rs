@@ -23,6 +23,7 @@ pub mod rcpt_ok;
 pub mod relay;
 mod shared;
 pub mod tarpit;
+pub mod whitelist;
 
 use crate::hook::Entry;
 
@@ -55,4 +56,5 @@ pub const ENTRIES: &[&Entry] = &[
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
     &tarpit::ENTRY,
+    &whitelist::ENTRY,
 ];
