@@ -41,7 +41,6 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("hosts_allow", "limits and rules by client address"),
     ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),

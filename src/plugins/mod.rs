@@ -12,6 +12,7 @@ pub mod earlytalker;
 pub mod footer;
 pub mod headers;
 pub mod help;
+pub mod hosts_allow;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
@@ -41,6 +42,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &hosts_allow::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,
