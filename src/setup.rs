@@ -55,8 +55,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("helo", "tests of HELO names"),
     ("check_spamhelo", "HELO names to refuse"),
     ("parse_addr_withhelo", "no parameters after HELO"),
-    ("badmailfromto", "senders to refuse for one recipient"),
-    ("check_badmailfromto", "senders to refuse for one recipient"),
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),

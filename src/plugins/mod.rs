@@ -3,6 +3,7 @@
 pub mod addsig;
 pub mod aliases;
 pub mod badmailfrom;
+pub mod badmailfromto;
 pub mod badrcptto;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
@@ -33,6 +34,7 @@ pub const ENTRIES: &[&Entry] = &[
     &addsig::ENTRY,
     &aliases::ENTRY,
     &badmailfrom::ENTRY,
+    &badmailfromto::ENTRY,
     &badrcptto::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
