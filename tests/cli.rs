@@ -585,6 +585,12 @@ fn check_proves_an_open_relay() {
             ".invalid\n",
             "open relay: 192.0.2.77 may send to <postern-check@relay.invalid>",
         ),
+        (
+            "rcpt_regexp\nrcpt_ok\nqueue/discard\n",
+            "rcpt_regexp",
+            "/@here.example/ OK\n/\\.invalid$/ OK\n",
+            "line 1: rcpt_regexp: open relay: 192.0.2.77 may send",
+        ),
     ];
     for (plugins, file, list, proof) in rows {
         let room = Room::new(plugins);

@@ -22,6 +22,7 @@ pub mod noop_counter;
 pub mod quit_fortune;
 pub mod random_error;
 pub mod rcpt_ok;
+pub mod rcpt_regexp;
 pub mod relay;
 mod shared;
 pub mod tarpit;
@@ -58,6 +59,7 @@ pub const ENTRIES: &[&Entry] = &[
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
     &rcpt_ok::ENTRY,
+    &rcpt_regexp::ENTRY,
     &relay::ENTRY,
     &tarpit::ENTRY,
     &whitelist::ENTRY,
