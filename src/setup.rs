@@ -60,7 +60,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("sender_permitted_from", "SPF"),
     ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),
-    ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("user_config", "settings by recipient"),
     ("bogus_bounce", "bounces that are none"),

@@ -21,6 +21,7 @@ pub mod naughty;
 pub mod noop_counter;
 pub mod quit_fortune;
 pub mod random_error;
+pub mod rcpt_map;
 pub mod rcpt_ok;
 pub mod rcpt_regexp;
 pub mod relay;
@@ -58,6 +59,7 @@ pub const ENTRIES: &[&Entry] = &[
     &noop_counter::ENTRY,
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
+    &rcpt_map::ENTRY,
     &rcpt_ok::ENTRY,
     &rcpt_regexp::ENTRY,
     &relay::ENTRY,
