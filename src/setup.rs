@@ -41,7 +41,6 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
@@ -354,8 +353,10 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
     if let Some((observe, _)) = settings.take::<bool>("observe")? {
         standard.observe = observe;
     }
-    // A logger's own matter. Any other plugin's decisions are in the record whatever their level.
+    // The own matter of loggers, and of connection_time, which only logs. Any other plugin's decisions are in the record whatever
+    // their level.
     if entry.kind != Kind::Logger
+        && entry.name != "connection_time"
         && let Some((level, origin)) = settings.take::<String>("loglevel")?
         && let Err(fault) = level.trim_start_matches(['+', '-']).parse::<Level>()
     {
