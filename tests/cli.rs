@@ -486,6 +486,11 @@ fn check_tells_what_was_probably_not_meant() {
             Some(("plugins.d/headers.toml", "require = \"From\"\nreject = \"naughty\"\n")),
             "error: ROOM/config/plugins.d/headers.toml line 2: headers: reject: without the plugin naughty",
         ),
+        (
+            "check-relay\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "note: ROOM/config/plugins line 1: check-relay: an old name of relay\n",
+        ),
     ];
     for (plugins, file, told) in rows {
         let room = Room::new(plugins);
