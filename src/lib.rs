@@ -11,7 +11,7 @@
 //! | [`transport`] | the connection: descriptors, deadlines; or a script, for `postern try` |
 //! | [`launch`] | who is at the other end: the launcher's environment, getpeername |
 //! | [`mail`] | the mail object: envelope, message, edits, spool, trace fields |
-//! | [`world`] | what plugins and backends ask of the outside: clock, random, net, process, configuration |
+//! | [`world`] | what plugins and backends ask of the outside: clock, random, net, DNS, process, store, configuration |
 //! | [`record`] | the decision record: who decided what, on what evidence |
 //! | [`log`] | where log lines go, never to the client |
 //! | [`hook`] | the contract with plugins: facts in, ruling out; the chain that asks them |

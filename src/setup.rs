@@ -215,10 +215,11 @@ impl Setup {
             Some(instance) => format!("{}:{instance}", entry.name),
             None => entry.name.to_owned(),
         };
+        let hooks = entry.hooks.iter().filter(|hook| plugin.wants(**hook));
         Ok(Some(Link {
             name: name.into(),
             origin: self.origin(line).into(),
-            hooks: HookSet::of(entry.hooks),
+            hooks: hooks.fold(HookSet::default(), |all, hook| all.union(HookSet::of(&[*hook]))),
             entry,
             standard,
             plugin,

@@ -4,13 +4,15 @@
 mod common;
 mod next_hop;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::play::{Outcome, Play};
 use common::replies::{self, Reply};
 use common::room::Room;
 use common::workers;
-use next_hop::{Fault, Real, StandIn};
+use next_hop::{Fault, Real, StandIn, WELL, Ways};
 
 const SMALL: &str = "Subject: x\r\n\r\none\r\n";
 
@@ -33,6 +35,15 @@ fn decided(outcome: &Outcome) -> Reply {
         .unwrap_or_else(|| panic!("nothing decided: {outcome:?}"))
 }
 
+/// What an agent says to LHLO.
+fn hello(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"LHLO c.example\r\nQUIT\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
 /// By socket and by port: delivered whole to each; what it refuses, and what the client is told.
 #[test]
 fn dovecot() {
@@ -42,7 +53,11 @@ fn dovecot() {
     let whole = odd.replace("\r\n.", "\n").replace("\r\n", "\n");
     let socket = dovecot.dir.path().join("lmtp").to_str().unwrap().to_owned();
     let port = format!("127.0.0.1 {}", dovecot.port);
-    let table: [(&str, &str, &[&str], &str, u16, &str, usize); 7] = [
+    // So all but the first row go by BDAT.
+    assert!(hello(dovecot.port).contains("CHUNKING"), "{}", hello(dovecot.port));
+    let by_data = format!("{socket} chunking 0");
+    let table: [(&str, &str, &[&str], &str, u16, &str, usize); 8] = [
+        ("two, by DATA", &by_data, &["x", "y"], &odd, 250, "2.0.0 delivered to 2", 2),
         ("one, by socket", &socket, &["x"], &odd, 250, "2.0.0 delivered: ", 1),
         ("one, by port", &port, &["y"], &odd, 250, "2.0.0 delivered: ", 1),
         ("two", &socket, &["x", "y"], &odd, 250, "2.0.0 delivered to 2", 2),
@@ -64,6 +79,25 @@ fn dovecot() {
         assert_eq!(mail.len(), arrived, "{what}: {}", dovecot.log());
         assert!(mail.iter().all(|mail| mail.ends_with(whole.as_bytes())), "{what}");
     }
+}
+
+/// By RCPT: those whom it does not know are refused there; those over quota too.
+#[test]
+fn dovecot_is_asked_about_recipients() {
+    let Some(dovecot) = Real::dovecot() else { return };
+    let room = room(&format!("{} ask_recipients 1", dovecot.dir.path().join("lmtp").display()));
+    let outcome = Play::new(&room).run(&session(&["x", "no", "full", "y"], SMALL));
+    let replies = replies::of(&outcome.output);
+    let codes: Vec<u16> = replies[3..7].iter().map(|reply| reply.code).collect();
+    for reply in &replies[3..7] {
+        eprintln!("| Dovecot asked | {} {} |", reply.code, reply.lines[0]);
+    }
+    assert_eq!((codes[0], codes[1], codes[3]), (250, 550, 250), "{outcome:?} {}", dovecot.log());
+    assert!(replies[4].lines[0].starts_with("5.1.1 <no@here.example> "), "{outcome:?}");
+    // Who is over quota is refused there or after the message, as this Dovecot has it.
+    let both = codes[2] != 250;
+    assert_eq!(decided(&outcome).code, if both { 250 } else { 451 }, "{outcome:?}");
+    assert_eq!(dovecot.mail(2).len(), 2, "{}", dovecot.log());
 }
 
 #[test]
@@ -94,6 +128,36 @@ fn an_agent_that_fails() {
     }
 }
 
+/// By BDAT, one reply for every chunk but the last, and one for each recipient to that.
+#[test]
+fn chunks() {
+    let content = format!("Subject: x\r\n\r\n{}", "0123456789 0123456789 0123456789\r\n".repeat(4500));
+    let table = [
+        ("well", None, 250),
+        ("first", Some(Fault::Says("552 5.2.2 full\r\n")), 554),
+        ("first", Some(Fault::Closes), 451),
+        ("middle", Some(Fault::Says("452 4.2.2 full\r\n")), 451),
+        ("middle", Some(Fault::Says("250 one\r\n250 and another\r\n")), 451),
+        ("last", Some(Fault::Says("250 one for two\r\n")), 451),
+        ("last", Some(Fault::Says("250 ok\r\n550 5.2.2 full\r\n")), 451),
+        ("last", Some(Fault::Says("550 5.2.2 full\r\n550 5.2.2 full\r\n")), 554),
+        ("last", Some(Fault::Closes), 451),
+        ("last", Some(Fault::Stalls), 451),
+    ];
+    let rows = workers::each(&table, |(step, fault, _)| {
+        let agent = StandIn::with(Ways { lmtp: true, chunking: true, step, fault: fault.clone(), ..WELL });
+        let room = room(&format!("127.0.0.1 {} timeout 1 deadline 2", agent.port));
+        let outcome = Play::new(&room).run(&session(&["x", "y"], &content));
+        (decided(&outcome), agent.taken(), outcome.log)
+    });
+    for ((step, fault, code), (reply, taken, log)) in table.iter().zip(rows) {
+        eprintln!("| BDAT {step:<8} | {fault:<50?} | {} {} |", reply.code, reply.lines[0]);
+        assert_eq!(reply.code, *code, "{step} {fault:?}: {reply:?} {log}");
+        assert!(taken.iter().all(|message| message.ends_with(content.as_bytes())), "{step} {fault:?}");
+        assert_eq!(taken.len(), usize::from(matches!(*step, "well" | "last")), "{step} {fault:?}: {log}");
+    }
+}
+
 #[test]
 fn an_agent_that_is_absent_and_one_that_is_well() {
     let outcome = Play::new(&room("/nonexistent/lmtp")).run(&session(&["x"], SMALL));
@@ -103,9 +167,4 @@ fn an_agent_that_is_absent_and_one_that_is_well() {
     let outcome = Play::new(&room(&format!("127.0.0.1:{}", agent.port))).run(&session(&["x", "y"], SMALL));
     assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
     assert!(agent.taken().len() == 1 && agent.taken()[0].ends_with(SMALL.as_bytes()));
-}
-
-#[test]
-fn killed_in_the_hand_over() {
-    next_hop::killed_in_the_hand_over("queue/lmtp", true, &session(&["x", "y"], SMALL), SMALL.as_bytes());
 }

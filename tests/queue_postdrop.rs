@@ -1,6 +1,4 @@
 //! `queue/postdrop` against a real Postfix, as root and as nobody, and against stand-ins that fail at every step.
-//!
-//! With `POSTERN_TESTS_FULL=1` the program is killed at every system call of the hand-over, else at a sample.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -8,7 +6,6 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use common::play::{End, Outcome, Play};
@@ -183,65 +180,4 @@ fn stand_ins_that_fail_at_each_step() {
         assert!(reply.code == *code && reply.lines[0].contains(text), "{does}: {reply:?}\n{}", outcome.log);
         assert!(outcome.end == End::Code(0) && outcome.elapsed < Duration::from_secs(6), "{does}: {outcome:?}");
     }
-}
-
-/// Killed at system calls from the start of postdrop on: what was acknowledged is there, and nothing is there in part.
-#[test]
-fn killed_at_every_system_call_of_the_hand_over() {
-    let Some(strace) = common::require("strace") else { return };
-    let Some(postfix) = Postfix::start("") else { return };
-    let body = "0123456789\r\n".repeat(20_000);
-    let content = |mark: &str| format!("Subject: {mark}\r\n\r\n{body}end of {mark}\r\n").into_bytes();
-    let traced = room(&postfix);
-    let trace = traced.path("log/trace");
-    let words = [strace.as_os_str(), "-qq".as_ref(), "-o".as_ref(), trace.as_os_str()];
-    let outcome = Play::new(&traced).under(words).run(&session(&["k@here.example"], &content("mark-whole")));
-    assert_eq!(decided(&outcome).code, 250, "{}", outcome.log);
-    let text = String::from_utf8_lossy(&fs::read(&trace).unwrap()).into_owned();
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    let (mut calls, mut begun) = (Vec::new(), false);
-    for name in text.lines().filter_map(|line| Some(line.split_once('(')?.0)) {
-        let number = counts.entry(name).or_default();
-        *number += 1;
-        begun |= name == "pipe2";
-        if begun && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_') {
-            calls.push((name.to_owned(), *number));
-        }
-    }
-    let full = std::env::var_os("POSTERN_TESTS_FULL").is_some_and(|value| value != "0");
-    let every = if full { 1 } else { 1 + calls.len() / 40 };
-    let calls: Vec<(usize, (String, usize))> = calls.into_iter().step_by(every).enumerate().collect();
-    let runs = workers::each(&calls, |(at, (name, number))| {
-        let room = room(&postfix);
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let words =
-            [strace.as_os_str(), "-qq".as_ref(), "-o".as_ref(), "/dev/null".as_ref(), "-e".as_ref(), inject.as_ref()];
-        Play::new(&room).under(words).run(&session(&["k@here.example"], &content(&format!("mark-{at}-x"))))
-    });
-    // A postdrop whose writer was killed gives up by itself, or is done in a moment.
-    thread::sleep(Duration::from_millis(1500));
-    let arrived = postfix.arrived();
-    let (mut killed, mut accepted, mut lost, mut half, mut doubt) = (0, 0, 0, 0, 0);
-    for ((at, (name, number)), outcome) in calls.iter().zip(&runs) {
-        let mark = format!("Subject: mark-{at}-x\n");
-        let holds = |mail: &&Vec<u8>| memchr::memmem::find(mail, mark.as_bytes()).is_some();
-        let copies: Vec<&Vec<u8>> = arrived.iter().filter(holds).collect();
-        let yes = verdict(outcome).is_some_and(|reply| reply.code == 250);
-        killed += usize::from(outcome.end == End::Signal(9));
-        accepted += usize::from(yes);
-        if yes && copies.is_empty() {
-            eprintln!("lost: killed at {name} {number}");
-            lost += 1;
-        }
-        let whole = lf(&content(&format!("mark-{at}-x")));
-        half += copies.iter().filter(|copy| !copy.ends_with(&whole)).count();
-        doubt += usize::from(!yes && !copies.is_empty());
-        assert!(copies.len() < 2 && outcome.end != End::Overtime);
-    }
-    eprintln!(
-        "| kill -9, postdrop | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
-         half visible {half} | may be doubled {doubt} |",
-        calls.len()
-    );
-    assert!(lost + half == 0 && killed * 10 >= calls.len() * 9);
 }

@@ -1,7 +1,5 @@
 //! `queue/postfix-queue` against a real Postfix, and against stand-ins that fail at every step: what is acknowledged arrives, as
 //! it came, and what is refused is told in Postfix's words.
-//!
-//! With `POSTERN_TESTS_FULL=1` the program is killed at every system call of the hand-over, else at a sample.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -10,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::play::{End, Outcome, Play};
 use common::postfix::Postfix;
@@ -413,69 +411,4 @@ fn check_tries_the_socket() {
     assert_eq!(outcome.end, End::Code(0), "{said}");
     postfix.idle();
     assert!(!postfix.log().contains("from=<"), "{}", postfix.log());
-}
-
-/// Killed at system calls from the connect on: what was acknowledged is there, and nothing is there in part.
-#[test]
-fn killed_at_every_system_call_of_the_hand_over() {
-    let Some(strace) = common::require("strace") else { return };
-    let Some(postfix) = Postfix::start("") else { return };
-    let began = Instant::now();
-    let body = "0123456789\r\n".repeat(20_000);
-    let content = |mark: &str| format!("Subject: {mark}\r\n\r\n{body}end of {mark}\r\n").into_bytes();
-    let traced = room(&postfix.socket(), "");
-    let trace = traced.path("log/trace");
-    let words = [strace.as_os_str(), "-qq".as_ref(), "-o".as_ref(), trace.as_os_str()];
-    let outcome = Play::new(&traced).under(words).run(&session(&["k@here.example"], &content("mark-whole")));
-    queue_id(&decided(&outcome));
-    let text = String::from_utf8_lossy(&std::fs::read(&trace).unwrap()).into_owned();
-    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
-    let mut calls = Vec::new();
-    let mut connected = false;
-    for (name, line) in text.lines().filter_map(|line| Some((line.split_once('(')?.0, line))) {
-        let number = counts.entry(name).or_default();
-        *number += 1;
-        connected |= line.contains("AF_UNIX") && name == "socket";
-        if connected && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_') {
-            calls.push((name.to_owned(), *number));
-        }
-    }
-    let full = std::env::var_os("POSTERN_TESTS_FULL").is_some_and(|value| value != "0");
-    let every = if full { 1 } else { 1 + calls.len() / 40 };
-    let calls: Vec<(usize, (String, usize))> = calls.into_iter().step_by(every).enumerate().collect();
-    let runs = workers::each(&calls, |(at, (name, number))| {
-        let room = room(&postfix.socket(), "");
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let words =
-            [strace.as_os_str(), "-qq".as_ref(), "-o".as_ref(), "/dev/null".as_ref(), "-e".as_ref(), inject.as_ref()];
-        Play::new(&room).under(words).run(&session(&["k@here.example"], &content(&format!("mark-{at}-x"))))
-    });
-    // A killed program's connection is closed, so cleanup is done with it soon.
-    thread::sleep(Duration::from_millis(500));
-    postfix.idle();
-    let arrived = postfix.arrived();
-    let (mut killed, mut accepted, mut lost, mut half, mut doubt) = (0, 0, 0, 0, 0);
-    for ((at, (name, number)), outcome) in calls.iter().zip(&runs) {
-        let mark = format!("Subject: mark-{at}-x\n");
-        let copies: Vec<&Vec<u8>> =
-            arrived.iter().filter(|mail| memchr::memmem::find(mail, mark.as_bytes()).is_some()).collect();
-        let yes = verdict(outcome).is_some_and(|reply| reply.code == 250);
-        let whole: Vec<u8> = content(&format!("mark-{at}-x")).into_iter().filter(|octet| *octet != b'\r').collect();
-        killed += usize::from(outcome.end == End::Signal(9));
-        accepted += usize::from(yes);
-        if yes && copies.is_empty() {
-            eprintln!("lost: killed at {name} {number}");
-            lost += 1;
-        }
-        half += copies.iter().filter(|copy| !copy.ends_with(&whole)).count();
-        doubt += usize::from(!yes && !copies.is_empty());
-        assert!(copies.len() < 2 && outcome.end != End::Overtime);
-    }
-    eprintln!(
-        "| kill -9, postfix-queue | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | half visible {half} | \
-         may be doubled {doubt} | {:.0} s |",
-        calls.len(),
-        began.elapsed().as_secs_f32()
-    );
-    assert!(lost + half == 0 && killed * 10 >= calls.len() * 9);
 }

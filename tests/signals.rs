@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +16,7 @@ use postern::config::ConfigDir;
 use postern::launch;
 use postern::sys::{self, watchdog};
 use postern::transport::{Descriptors, Fault, Transport};
-use postern::world::{Job, World};
+use postern::world::{Answer, Job, Question, World};
 
 const ROLE: &str = "POSTERN_TEST_ROLE";
 
@@ -82,6 +83,21 @@ fn role() {
             let _ = child.as_mut().expect("it starts").wait();
             std::process::exit(if launch::stderr_usable() { 43 } else { 42 });
         }
+        "asks the DNS" => {
+            sys::catch_signals().expect("it can");
+            let silent = UdpSocket::bind("127.0.0.1:0").expect("bound");
+            let dir = tempfile::tempdir().expect("a directory");
+            let server = silent.local_addr().expect("bound");
+            std::fs::write(dir.path().join("dns"), format!("server {server}\ntimeout 50\ntotal 50\n"))
+                .expect("written");
+            let world = World::real(Rc::new(ConfigDir::open_with(dir.path(), None).expect("there")));
+            raise(Signal::SIGTERM).expect("it can");
+            let question = Question::reverse("192.0.2.1".parse().expect("an address"));
+            assert_eq!(world.dns.ask_one(&question), Answer::Late);
+            assert!(sys::terminated() && Instant::now() < later);
+            drop(dir);
+            std::process::exit(42);
+        }
         "who is there" => {
             let connection = launch::Connection::from_environment(&|_| None, &launch::Standard);
             std::fs::write(std::env::var("OUT").expect("given"), format!("{connection:?}")).expect("written");
@@ -128,6 +144,12 @@ fn a_signal_before_the_wait_ends_the_wait() {
     let (heard, logged, status) = over_socket("terminated", false);
     assert_eq!(status.code(), Some(42), "{logged}");
     assert!(heard.ends_with("421 closing\r\n"), "{heard:?}");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_the_dns() {
+    let (_, logged, status) = over_socket("asks the DNS", false);
+    assert_eq!(status.code(), Some(42), "{logged}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod relay;
 mod service;
 mod user;
 
+pub(super) use user::become_named;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -182,7 +184,7 @@ fn find(user: Option<&str>, options: &Options, extra: &'static [&'static Entry])
     of_files.0.into_iter().for_each(|finding| findings.put(finding));
     lists::check(&setup, &mut findings);
     relay::check(&setup, &mut findings);
-    service::check(&setup, &mut findings);
+    service::check(&setup, &world, &mut findings);
     findings
 }
 

@@ -6,6 +6,7 @@ mod conversation;
 mod plugins;
 mod print;
 mod serve;
+mod store;
 mod try_dialog;
 
 use std::ffi::OsString;
@@ -65,6 +66,7 @@ enum Task {
     Check(check::Arguments),
     Plugins(plugins::Arguments),
     Compile(compile::Arguments),
+    Store(store::Arguments),
 }
 
 impl Where {
@@ -99,6 +101,7 @@ pub fn run(extra: &'static [&'static Entry]) -> ExitCode {
         Some(Task::Check(arguments)) => check::run(&arguments, &options, extra),
         Some(Task::Compile(arguments)) => compile::run(&arguments, &options),
         Some(Task::Plugins(arguments)) => plugins::run(&arguments, &options, extra),
+        Some(Task::Store(arguments)) => store::run(&arguments, &options),
     })
 }
 

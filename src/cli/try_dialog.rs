@@ -1,7 +1,7 @@
 //! `postern try FILE`: plays a dialog as a client and shows who decided what.
 //!
 //! In: what a client says, as a file. Out: the conversation (`conversation`), and mail in the queue: everything behind the
-//! wire is real. Only the wire is not: no socket, no time passes between lines, and the client never speaks before its turn.
+//! wire is real, the DNS too unless a file stands for it. Only the wire is not: no socket, no time passes between lines, and the client never speaks before its turn.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ use crate::log::{self, Level, Line, Sink};
 use crate::session::Session;
 use crate::setup::{self, Options, Setup};
 use crate::transport::Script;
-use crate::world::World;
+use crate::world::{FakeDns, MemoryStore, World};
 
 /// Octets that a dialog may have: it is held in memory.
 const DIALOG_OCTETS_MAX: u64 = 256 << 20;
@@ -32,12 +32,13 @@ const DIALOG_OCTETS_MAX: u64 = 256 << 20;
 ///
 /// FILE holds what a client says, a line each; lines may end in LF. It takes turns: the content
 /// after DATA goes out only if the reply was 354. Everything but the wire is real: a mail that is
-/// accepted is queued. Nothing is logged; warnings and errors go to standard error.
+/// accepted is queued. But what serving remembers (greylisting, karma) is neither read nor changed,
+/// unless --store says real. Nothing is logged; warnings and errors go to standard error.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
     after_help = "Exit status: 0 the dialog was played, whether or not a mail was queued;\n\
-                  100 the configuration or the command line is wrong; 111 FILE cannot be read."
+                  100 the configuration, ZONEFILE or the command line is wrong; 111 a file cannot be read."
 )]
 pub(super) struct Arguments {
     /// The dialog; - reads it from standard input
@@ -48,12 +49,29 @@ pub(super) struct Arguments {
     /// The client's name, as a launcher would have looked it up
     #[arg(long, value_name = "NAME", value_parser = host)]
     remote_host: Option<String>,
+    /// Answer DNS questions from this file instead of asking the DNS: lines `NAME TYPE VALUE`
+    ///
+    /// Each line is `NAME A 192.0.2.1` (or AAAA, MX with its preference, PTR, TXT, NS), or
+    /// `NAME NXDOMAIN`, `NAME SERVFAIL`, `NAME TIMEOUT`. An address may stand for its name in PTR
+    /// lines. Names that do not stand there do not exist. `#` begins a comment line.
+    #[arg(long, value_name = "ZONEFILE", verbatim_doc_comment)]
+    dns: Option<PathBuf>,
+    /// What is remembered between connections: nothing and nothing kept (memory), or what serving remembers (real)
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "memory")]
+    store: WhichStore,
     /// Write JSON: one object for the session, one for each step, one for the end
     #[arg(long)]
     json: bool,
     /// Show every plugin that was asked, and long content whole
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// The store of a tried session: by default trying leaves no trace in what serving remembers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WhichStore {
+    Memory,
+    Real,
 }
 
 /// As `launch` lets names in: letters, digits, `.`, `_` and `-`.
@@ -76,7 +94,14 @@ pub(super) fn run(arguments: Arguments, options: &Options, extra: &'static [&'st
             return TROUBLE;
         }
     };
-    match begin(options, extra) {
+    let dns = match arguments.dns.as_deref().map(scripted).transpose() {
+        Ok(dns) => dns,
+        Err((status, faults)) => {
+            faults.iter().for_each(|fault| trouble(&format!("postern try: {fault}")));
+            return status;
+        }
+    };
+    match begin(arguments.store, dns, options, extra) {
         Ok((setup, world, chain)) => {
             play(&arguments, &dialog, &setup, world, chain);
             0
@@ -110,8 +135,22 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(dialog)
 }
 
+/// The DNS of a file; or the exit status and what is wrong with the file.
+fn scripted(file: &Path) -> Result<FakeDns, (u8, Vec<String>)> {
+    let name = file.display();
+    let octets = read(file).map_err(|error| (TROUBLE, vec![format!("{name}: {error}")]))?;
+    let text = String::from_utf8(octets).map_err(|_| (WRONG, vec![format!("{name}: not UTF-8")]))?;
+    FakeDns::parse(&text)
+        .map_err(|faults| (WRONG, faults.iter().map(|(line, fault)| format!("{name} line {line}: {fault}")).collect()))
+}
+
 /// As serving begins: the same user, the same mode bits, the same chain, so that what is queued is as in service.
-fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
+fn begin(
+    store: WhichStore,
+    dns: Option<FakeDns>,
+    options: &Options,
+    extra: &'static [&'static Entry],
+) -> Result<(Setup, World, Chain), Vec<ConfigError>> {
     let mut setup = setup::read(options, extra)?;
     umask(Mode::from_bits_truncate(setup.core.umask));
     if Uid::effective().is_root() {
@@ -122,7 +161,13 @@ fn begin(options: &Options, extra: &'static [&'static Entry]) -> Result<(Setup, 
             ),
         }
     }
-    let world = World::real(Rc::clone(&setup.dir));
+    let mut world = World::real(Rc::clone(&setup.dir));
+    if let Some(dns) = dns {
+        world.dns = Rc::new(dns);
+    }
+    if store == WhichStore::Memory {
+        world.store = Rc::new(MemoryStore::new(Rc::clone(&world.clock)));
+    }
     // The loggers are built to be judged, and not used.
     let built = setup.build(&world);
     if !built.faults.is_empty() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Env;
 use super::dir::{ConfigDir, Entry};
+use super::dns::DnsSettings;
 use super::error::{ConfigError, Fault};
 
 /// The settings of the session.
@@ -152,6 +153,10 @@ impl Core {
             me,
             auth_results_id,
         };
+        // Read again by whoever asks the first question; a fault is told before anybody is greeted.
+        if let Err(faults) = DnsSettings::read(dir) {
+            files.faults.extend(faults);
+        }
         (core, files.faults)
     }
 }

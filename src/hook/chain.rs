@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::changes::Facts;
-use super::entry::Role;
+use super::entry::{Kind, Role};
 use super::facts::{
     Approval, Command, Connect, Content, Data, End, Header, Hello, Mail, Queued, Quit, Rcpt, ReceivedLine, Refusal,
     Session, Text,
@@ -36,6 +36,22 @@ pub enum Outcome {
     Denied(Refused),
     /// The message is held.
     Queued(Receipt, Rc<str>),
+}
+
+/// When a link is asked about a recipient, wherever its line stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Delays,
+    Backend,
+}
+
+fn turn(link: &Link) -> Turn {
+    match (link.entry.kind, link.entry.role) {
+        (Kind::Queue, _) => Turn::Backend,
+        (_, Role::Delays) => Turn::Delays,
+        _ => Turn::First,
+    }
 }
 
 /// What asking one plugin came to.
@@ -128,27 +144,44 @@ impl Chain {
     }
 
     fn ask<F: Facts>(&mut self, hook: Hook, at: &mut F, question: impl Fn(&mut dyn Plugin, &F) -> Answer) -> Outcome {
-        let mut outcome = Outcome::Undecided;
         if !self.hooks.contains(hook) {
-            return outcome;
+            return Outcome::Undecided;
         }
-        // Whoever delays refusals is asked about a recipient when all others have been.
-        let last = self.delays.filter(|_| hook == Hook::Rcpt);
-        for index in (0..self.links.len()).filter(|index| Some(*index) != last) {
-            match self.ask_one(hook, at, index, &question) {
-                Said::Nothing => {}
-                Said::Vouched => outcome = Outcome::Accepted,
-                Said::Decided(Outcome::Accepted) => {
-                    outcome = Outcome::Accepted;
-                    break;
-                }
-                Said::Decided(decided) => return decided,
+        if hook != Hook::Rcpt {
+            return self.ask_those(hook, at, &question, |_| true);
+        }
+        let mut outcome = self.ask_those(hook, at, &question, |link| turn(link) == Turn::First);
+        // Plugins say whom mail is taken for. Whether a delayed refusal stands, and whether the backend takes it, is another question,
+        // which one that accepts does not end; and nobody is asked it about a recipient that is refused anyway.
+        for later in [Turn::Delays, Turn::Backend] {
+            if !matches!(outcome, Outcome::Accepted) {
+                break;
+            }
+            match self.ask_those(hook, at, &question, |link| turn(link) == later) {
+                Outcome::Undecided => {}
+                decided => outcome = decided,
             }
         }
-        if let (Some(index), Outcome::Accepted) = (last, &outcome)
-            && let Said::Decided(refused @ Outcome::Denied(_)) = self.ask_one(hook, at, index, &question)
-        {
-            return refused;
+        outcome
+    }
+
+    fn ask_those<F: Facts>(
+        &mut self,
+        hook: Hook,
+        at: &mut F,
+        question: &impl Fn(&mut dyn Plugin, &F) -> Answer,
+        those: impl Fn(&Link) -> bool,
+    ) -> Outcome {
+        let mut outcome = Outcome::Undecided;
+        for index in 0..self.links.len() {
+            if !those(&self.links[index]) {
+                continue;
+            }
+            match self.ask_one(hook, at, index, question) {
+                Said::Nothing => {}
+                Said::Vouched => outcome = Outcome::Accepted,
+                Said::Decided(decided) => return decided,
+            }
         }
         outcome
     }

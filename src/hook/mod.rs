@@ -238,7 +238,8 @@ pub trait Plugin {
     fn mail(&mut self, _at: &Mail<'_>) -> Answer {
         Ok(Ruling::decline())
     }
-    /// A forward-path is known. If nobody accepts or vouches, it is refused.
+    /// A forward-path is known. If nobody accepts or vouches, it is refused. A queue line that has this hook is asked last,
+    /// and only about one that plugins have accepted.
     fn rcpt(&mut self, _at: &Rcpt<'_>) -> Answer {
         Ok(Ruling::decline())
     }
@@ -317,9 +318,17 @@ pub trait Plugin {
     fn loglevel(&self) -> Level {
         Level::Debug
     }
+    /// Whether, with its settings, it is to be asked at this hook of those that its entry declares. Asked once, when it is built.
+    fn wants(&self, _hook: Hook) -> bool {
+        true
+    }
     /// For a queue line: what its backend can carry, so that EHLO offers no more. `None`: not a backend.
     fn offers(&self) -> Option<crate::smtp::extension::Capabilities> {
         None
+    }
+    /// For `postern check`: what this plugin may set otherwise in others.
+    fn overrides(&self) -> Vec<Override> {
+        Vec::new()
     }
     /// For `postern check`: whether what this plugin stands on is there. One line per fault, with how to mend it.
     fn check(&mut self) -> Vec<String> {

@@ -276,7 +276,9 @@ impl Subscriber for Ground {
         Interest::sometimes()
     }
     fn enabled(&self, meta: &Metadata<'_>) -> bool {
-        meta.is_event() && WIDEST.try_with(|widest| level_of(meta) <= widest.get()).unwrap_or(false)
+        meta.is_event()
+            && !is_chatter(meta)
+            && WIDEST.try_with(|widest| level_of(meta) <= widest.get()).unwrap_or(false)
     }
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::DEBUG)
@@ -293,6 +295,11 @@ impl Subscriber for Ground {
 
 fn subscriber() -> impl Subscriber {
     Events.with_subscriber(Ground)
+}
+
+/// What hickory and tokio say to their own developers, packet by packet.
+fn is_chatter(meta: &Metadata<'_>) -> bool {
+    *meta.level() > tracing::Level::WARN && (meta.target().starts_with("hickory") || meta.target().starts_with("tokio"))
 }
 
 fn level_of(meta: &Metadata<'_>) -> Level {

@@ -5,7 +5,8 @@
 //! are left to who needs them.
 
 use std::cell::OnceCell;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, Write};
 
 use memchr::memchr;
 
@@ -149,6 +150,20 @@ impl Message {
     /// Writes the whole message: trace fields, header, body, appended text.
     pub fn write_to(&self, out: &mut dyn Write, ends: LineEnds) -> io::Result<()> {
         self.write_below("", out, ends)
+    }
+
+    /// A file without a name that holds what [`write_to`](Self::write_to) writes, to be read from its beginning.
+    ///
+    /// # Errors
+    /// The spool cannot be read, or its directory has no room.
+    pub fn to_file(&self, ends: LineEnds) -> io::Result<File> {
+        let mut file = self.spool.another_file()?;
+        let mut out = BufWriter::with_capacity(CHUNK_OCTETS, &file);
+        self.write_to(&mut out, ends)?;
+        out.flush()?;
+        drop(out);
+        file.rewind()?;
+        Ok(file)
     }
 
     /// As [`write_to`](Self::write_to), with further fields on top that this delivery alone has (Return-Path,
@@ -423,6 +438,21 @@ mod tests {
         let out = written(message, LineEnds::Crlf);
         assert_eq!(message.octets_out().unwrap(), out.len() as u64);
         out.escape_ascii().to_string()
+    }
+
+    #[test]
+    fn a_file_holds_all_of_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        for (octets, threshold) in [(3, 100), (300_000, 100), (300_000, usize::MAX)] {
+            let mut message =
+                message("Subject: x\r\n\r\nline\r\n".repeat(octets / 20 + 1).as_bytes(), threshold, dir.path());
+            message.prepend("Received: here\r\n").unwrap();
+            let mut found = Vec::new();
+            message.to_file(LineEnds::Lf).unwrap().read_to_end(&mut found).unwrap();
+            assert!(found == written(&message, LineEnds::Lf) && found.starts_with(b"Received: here\nSubject: x\n"));
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        assert!(message(b"x", usize::MAX, &dir.path().join("none")).to_file(LineEnds::Lf).is_err());
     }
 
     /// What `LineEnds::Lf` means, by the octet.

@@ -111,6 +111,11 @@ impl Spool {
         Ok(octets)
     }
 
+    /// A further file of the same kind: empty, without a name, in the same directory.
+    pub fn another_file(&self) -> io::Result<File> {
+        unnamed_file(&self.place.dir)
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.failed { Err(io::Error::other("the spool has failed before")) } else { Ok(()) }
     }

@@ -5,6 +5,7 @@ pub mod aliases;
 pub mod badmailfrom;
 pub mod badmailfromto;
 pub mod badrcptto;
+pub mod client_options;
 pub mod connection_time;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
@@ -39,6 +40,7 @@ pub const ENTRIES: &[&Entry] = &[
     &badmailfrom::ENTRY,
     &badmailfromto::ENTRY,
     &badrcptto::ENTRY,
+    &client_options::ENTRY,
     &connection_time::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,

@@ -1,38 +1,59 @@
-//! Hands mail to Exim as batched SMTP (`exim -bS`), one message a process.
+//! Hands mail to Exim, one message a process: as batched SMTP (`exim -bS`), or in a dialog (`exim -bs`).
 //!
 //! ```text
 //! queue/exim-bsmtp
-//! queue/exim-bsmtp exim_path /usr/sbin/exim4 client 1
+//! queue/exim-bsmtp exim_path /usr/sbin/exim4 form bs client 1
 //! ```
-//! - `exim_path` (also as a lone first word; `/usr/sbin/rsmtp`, Exim's name for this): the program, called with `-bS` and not
-//!   through a shell. A relative path starts at the configuration directory.
-//! - `client`: 1 tells Exim the client's address and name (`-oMa`, `-oMs`), so that its log and its ACL for such mail
-//!   (`acl_not_smtp`) see the real client; 0. Only a trusted user may do that.
+//! - `exim_path` (also as a lone first word; `/usr/sbin/rsmtp`, Exim's name for batches, with `form bs` `/usr/sbin/exim`): the
+//!   program, not called through a shell. A relative path starts at the configuration directory.
+//! - `form`: `batch` (`-bS`) or `bs` (`-bs`, SMTP on the program's standard input and output); `batch`.
+//! - `client`: 1 tells Exim who the client is: address (`-oMa`), name (`-oMs`), our address (`-oMi`), and in `form bs` what it
+//!   calls itself; 0. Exim's log, Received field and ACLs then see the real client.
 //! - `timeout`: seconds that a step may go on without progress; 60.
 //! - `deadline`: seconds for the whole hand-over; 300. The program is killed after either.
-//! - `if_down`: `next` asks the next queue line when Exim cannot be started, or says that it took nothing (status 2); `defer`.
+//! - `if_down`: `next` asks the next queue line when Exim cannot be started, or surely took nothing; `defer`.
 //! - `smtputf8`: 1 if it carries internationalised mail (RFC 6531); 0. EHLO offers SMTPUTF8 only then.
 //!
-//! The user that serves must be one of Exim's `trusted_users`, or each message gets that user as its sender. Exim's ACL for RCPT
-//! does not see this mail, only `acl_not_smtp` does; so what it would refuse there is bounced instead. Judge recipients here.
-//! Where `acl_not_smtp` defers, Exim (4.96) prints 550 as for a denial, and so does the client see it: let it deny, or accept.
+//! The user that serves must be trusted by Exim: one of its `trusted_users`, its own user, or root. From any other user it
+//! takes mail, but makes that user its sender and does not look at what `client` says, in both forms, and without a word.
 //!
-//! Exit status 0 and no error is the only 250. Otherwise the code that Exim prints decides: 5yz is permanent and 4yz transient,
-//! with Exim's text; without a code it is transient, as are a death by signal and a time limit. After a time limit the
-//! message may have been queued: a duplicate is possible, a loss is not. Cut mail is none: a batch without its last dot is void.
-//! Every line that begins with a dot gets another, those of the header too. A bare CR, which Exim would take for a line's end,
-//! is refused (554 5.6.0) where the session lets one through.
+//! **Which form.** `bs` is the better one where it fits: every refusal is a reply with its own code and text (with `batch`
+//! Exim prints 550 also where an ACL defers), recipients are judged by Exim's `acl_smtp_rcpt` before anything is taken,
+//! instead of being bounced after, too long a message is refused by SIZE, and the reply holds Exim's message id. But then
+//! Exim's SMTP policy rules: with `client 1` its ACL must let the clients relay that may relay here, or it refuses their
+//! mail; with `client 0` the mail comes from no host (`hosts = :`), as any local SMTP. `batch` is the default because it is
+//! what a qpsmtpd line means, and passes none of these ACLs.
 //!
-//! 8BITMIME is offered; BINARYMIME is not, for lines end in LF, nor DSN, for which a batch has no place.
+//! **form bs.** A refusal of MAIL, RCPT, DATA or the end of data keeps its class and its text; if any recipient is refused,
+//! nothing is sent, and the whole message is refused, transiently if any refusal is transient. 250 only after Exim's own 250
+//! to the end of data; then it has the `timeout` to end by itself. One that does not greet, breaks the protocol, ends early,
+//! dies by a signal or exceeds a limit is transient, and the log has what it wrote to standard error. Authentication is not
+//! told (`-oMaa`), nor the protocol, which Exim makes of the dialog itself. Do not deliver in the foreground (`-odi`): a slow
+//! delivery would be killed at the limit, and tried again.
 //!
-//! Differs from qpsmtpd: 4yz stays 4yz (it made 552 of all), no temporary file, no shell, header lines are stuffed.
+//! **form batch.** Exit status 0 and no error is the only 250. Otherwise the code that Exim prints decides: 5yz is permanent
+//! and 4yz transient, with Exim's text; without a code it is transient, as are a death by signal and a time limit. Exim's ACL
+//! for RCPT does not see this mail, only `acl_not_smtp` does; so what it would refuse there is bounced instead: judge
+//! recipients here. Where `acl_not_smtp` defers, Exim (4.96) prints 550 as for a denial, and so does the client see it: let
+//! it deny, or accept. Cut mail is none: a batch without its last dot is void. Every line that begins with a dot gets
+//! another, those of the header too.
+//!
+//! After a time limit the message may have been queued: a duplicate is possible, a loss is not. A bare CR, which Exim would
+//! take for a line's end, is refused (554 5.6.0) where the session lets one through.
+//!
+//! 8BITMIME is offered; BINARYMIME and DSN are not.
+//!
+//! Differs from qpsmtpd: `form bs`; 4yz stays 4yz (it made 552 of all), no temporary file, no shell, header lines are
+//! stuffed.
 
 use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::client::Client;
 use super::program::Ended;
 use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
 use crate::config::{ConfigError, Settings};
@@ -50,10 +71,22 @@ pub static ENTRY: Entry = super::entry("queue/exim-bsmtp", include_str!("exim_bs
 /// What the client is told of Exim's text.
 const TEXT_OCTETS_MAX: usize = 255;
 
+/// How Exim is given a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Form {
+    /// As a batch, which it reads to its end (`-bS`).
+    #[default]
+    Batch,
+    /// In a dialog (`-bs`).
+    Bs,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     exim_path: Option<String>,
+    form: Form,
     client: bool,
     timeout: Seconds<60>,
     deadline: Seconds<300>,
@@ -67,11 +100,17 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     }
     let (origin, name) = (settings.origin().clone(), settings.plugin().to_owned());
     let options: Options = settings.read()?;
-    let path = options.exim_path.as_deref().unwrap_or("/usr/sbin/rsmtp");
-    let exim = world.config.resolve(path).map_err(|error| origin.error(error.to_string()).of_plugin(&name))?;
+    let fault = |text: String| origin.error(text).of_plugin(&name);
+    let usual = if options.form == Form::Bs { "/usr/sbin/exim" } else { "/usr/sbin/rsmtp" };
+    let exim = world.config.resolve(options.exim_path.as_deref().unwrap_or(usual));
+    let exim = exim.map_err(|error| fault(error.to_string()))?;
+    if options.form == Form::Bs && exim.file_name().is_some_and(|name| name == "rsmtp") {
+        return Err(fault("form bs: under the name rsmtp Exim reads a batch; name exim or exim4".to_owned()));
+    }
     let queue = EximBsmtp {
         world: world.clone(),
         exim,
+        form: options.form,
         client: options.client,
         pace: options.timeout.get(),
         deadline: options.deadline.get(),
@@ -83,34 +122,34 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
 struct EximBsmtp {
     world: World,
     exim: PathBuf,
+    form: Form,
     client: bool,
     pace: Duration,
     deadline: Duration,
     smtputf8: bool,
 }
 
-impl Queue for EximBsmtp {
-    fn offers(&self) -> Capabilities {
-        Capabilities { eight_bit: true, binary: false, smtputf8: self.smtputf8, dsn: false }
-    }
-
-    fn check(&mut self) -> Vec<String> {
-        program::check(&self.exim, "name Exim's program with exim_path (Debian: /usr/sbin/exim4)")
-    }
-
-    fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
-        let paths = Paths::of(envelope)?;
+impl EximBsmtp {
+    /// Exim in this form, told of this client.
+    fn job(&self, client: Option<&Connection>) -> Job {
         let mut job = Job::new(&self.exim);
-        job.arguments = vec!["-bS".into()];
-        if self.client {
-            job.arguments.extend(about(&session.connection).into_iter().map(Into::into));
-        }
-        // Its prose on descriptor 2 belongs in our log.
-        job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1])];
+        job.arguments = vec![if self.form == Form::Bs { "-bs" } else { "-bS" }.into()];
+        job.arguments.extend(client.map(about).unwrap_or_default().into_iter().map(Into::into));
         job.pace = self.pace;
+        job
+    }
+
+    /// To talk with.
+    fn dialog(&self, client: Option<&Connection>) -> Client {
+        Client::of_program(&self.world, "exim-bsmtp", self.job(client), self.deadline)
+    }
+
+    fn deliver_batch(&self, mut job: Job, me: &str, paths: &Paths, message: &Message) -> Result<Receipt, QueueError> {
+        // Its prose on descriptor 2 says the same once more, and may hold octets that a log must not.
+        job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         let mut bare_cr = false;
         let ended = within(&self.world, self.deadline, || {
-            program::run(&self.world, &job, |exim| batch(exim, &session.me, &paths, message, &mut bare_cr))
+            program::run(&self.world, &job, |exim| batch(exim, me, paths, message, &mut bare_cr))
         });
         if bare_cr {
             let error = QueueError::permanent("a message with a bare CR cannot be handed over", "");
@@ -124,13 +163,44 @@ impl Queue for EximBsmtp {
     }
 }
 
+impl Queue for EximBsmtp {
+    fn offers(&self) -> Capabilities {
+        Capabilities { eight_bit: true, binary: false, smtputf8: self.smtputf8, dsn: false }
+    }
+
+    fn check(&mut self) -> Vec<String> {
+        let faults = program::check(&self.exim, "name Exim's program with exim_path (Debian: /usr/sbin/exim4)");
+        if self.form == Form::Bs && faults.is_empty() { self.dialog(None).check() } else { faults }
+    }
+
+    fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
+        let told = self.client.then_some(&session.connection);
+        if self.form == Form::Batch {
+            return self.deliver_batch(self.job(told), &session.me, &Paths::of(envelope)?, message);
+        }
+        let mut exim = self.dialog(told);
+        exim.helo = self.client.then(|| hello(session)).flatten();
+        exim.queue(session, envelope, message)
+    }
+}
+
+/// What the client called itself, where Exim takes that for a name; what it does not take is a lasting 501.
+fn hello(session: &Session) -> Option<String> {
+    let name = session.hello.as_ref()?.name.text();
+    let fits = |octet: u8| octet.is_ascii_alphanumeric() || b"-.".contains(&octet);
+    (!name.is_empty() && name.bytes().all(fits)).then(|| name.to_owned())
+}
+
 /// Exim's options for what is known of the client.
 fn about(client: &Connection) -> Vec<String> {
     let Some(ip) = client.remote_ip else { return Vec::new() };
-    let address = client.remote_port.map_or_else(|| ip.to_string(), |port| format!("[{ip}]:{port}"));
-    let mut options = vec!["-oMa".to_owned(), address];
+    let form = |ip: IpAddr, port: Option<u16>| port.map_or_else(|| ip.to_string(), |port| format!("[{ip}]:{port}"));
+    let mut options = vec!["-oMa".to_owned(), form(ip, client.remote_port)];
     if let Some(host) = client.remote_host.as_ref().filter(|host| !host.starts_with('-')) {
         options.extend(["-oMs".to_owned(), host.clone()]);
+    }
+    if let Some(ip) = client.local_ip {
+        options.extend(["-oMi".to_owned(), form(ip, client.local_port)]);
     }
     options
 }
@@ -253,13 +323,48 @@ mod tests {
     }
 
     #[test]
+    fn the_dialog() {
+        let says = "220 exim\n250 exim\n250 OK\n250 a\n450 4.2.1 busy\n250 reset\n221 bye\n";
+        let canned = Canned { output: says.into(), prose: b"LOG: a\x1bb\n".into(), ..Canned::default() };
+        let (came, ran) = run("/x form bs client 1", "A: b\r\n", canned);
+        let (denial, evidence) = came.unwrap_err();
+        assert_eq!((denial.severity, denial.enhanced), (Severity::Transient, Some((2, 1))), "{denial:?}");
+        assert!(evidence.starts_with("/x: RCPT TO:<postmaster>: 450") && evidence.ends_with("LOG: a?b"), "{evidence}");
+        assert_eq!((ran.job.arguments, ran.waited), (vec!["-bs".into()], true));
+        let wanted = "EHLO mx.example\r\nMAIL FROM:<>\r\nRCPT TO:<\"a b\"@here.example>\r\nRCPT TO:<postmaster>\r\nRSET\r\nQUIT\r\n";
+        assert_eq!(String::from_utf8_lossy(&ran.written[0]), wanted);
+
+        let says = "220 e\r\n250 e\r\n250\r\n250\r\n250\r\n354 go\r\n250 OK id=1xUPH6-00027K-1z\r\n";
+        let canned = Canned { output: says.into(), exit: Ok(Exit::Signal(9)), ..Canned::default() };
+        let (came, ran) = run("/x form bs", ".A: b\r\n", canned);
+        assert_eq!(came.unwrap().id.as_deref(), Some("1xUPH6-00027K-1z"), "its goodbye does not matter");
+        assert!(ran.written[0].ends_with(b"DATA\r\n..A: b\r\n.\r\nQUIT\r\n"));
+        let dir = tempfile::tempdir().unwrap();
+        let world = trial::world(dir.path());
+        let error = trial::build(&ENTRY, "/usr/sbin/rsmtp form bs", &world).map(drop).unwrap_err();
+        assert!(error.contains("name exim or exim4"), "{error}");
+    }
+
+    #[test]
+    fn what_exim_may_be_told_of_its_name() {
+        let mut session = Session::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Ucspi));
+        assert_eq!(hello(&session), None);
+        for (said, told) in [("c-1.example", true), ("[192.0.2.1]", false), ("a_b", false), ("\u{e4}.example", false)] {
+            let name = crate::smtp::command::hello_argument(said).unwrap();
+            session.hello = Some(crate::hook::facts::Greeting { name, extended: true });
+            assert_eq!(hello(&session).is_some(), told, "{said}");
+        }
+    }
+
+    #[test]
     fn what_exim_is_told_of_the_client() {
         let mut client = Connection::unknown(Launcher::Ucspi);
         assert!(about(&client).is_empty());
         client.remote_ip = "2001:db8::1".parse().ok();
         assert_eq!(about(&client), ["-oMa", "2001:db8::1"]);
         (client.remote_port, client.remote_host) = (Some(25), Some("c.example".into()));
-        assert_eq!(about(&client), ["-oMa", "[2001:db8::1]:25", "-oMs", "c.example"]);
+        client.local_ip = "192.0.2.1".parse().ok();
+        assert_eq!(about(&client), ["-oMa", "[2001:db8::1]:25", "-oMs", "c.example", "-oMi", "192.0.2.1"]);
     }
 
     #[test]

@@ -12,6 +12,9 @@
 //! - `timeout` (60): seconds for every single step: looking a name up, connecting, a reply, a write.
 //! - `deadline` (300): seconds for the whole hand-over.
 //! - `if_down`: `next` asks the next queue line where it is sure that nothing was handed over; `defer`.
+//! - `ask_recipients` (0): ask the agent about every recipient at RCPT, as with queue/smtp-forward.
+//! - `chunking` (1): send content by BDAT where the agent offers CHUNKING (Dovecot does); 0: by DATA always.
+//! - `binarymime` (0): offer BINARYMIME to clients. Set 1 only if the agent offers it.
 //! - `smtputf8` (1): offer SMTPUTF8 to clients. Set 0 if the agent does not take it.
 //! - `dsn` (0): offer DSN to clients. Set 1 only if the agent offers it.
 //!
@@ -31,21 +34,21 @@
 //! reply for all; a limit of one recipient a message, where clients accept that, avoids it. The same holds if the connection is
 //! lost or the time over after the message was sent. The log names who was refused.
 //!
-//! 8BITMIME is offered, BINARYMIME never; content goes by DATA. qpsmtpd has no such plugin.
+//! 8BITMIME is offered always. qpsmtpd has no such plugin.
 
 use super::client::reply::Reply;
-use super::client::{self, Client, Protocol};
-use super::{Queue, QueueError, line};
+use super::client::{self, Asker, Client, Protocol};
+use super::{Opinion, Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt, Severity};
-use crate::mail::{Envelope, Message};
+use crate::mail::{Envelope, Message, Recipient, Transaction};
 use crate::smtp::escape::safe;
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/lmtp", include_str!("lmtp.rs"), build);
+pub static ENTRY: Entry = super::asking_entry("queue/lmtp", include_str!("lmtp.rs"), build);
 
 /// Any private mail system.
 const PORT: u16 = 24;
@@ -60,25 +63,44 @@ fn build(mut settings: Settings, world: &World) -> Result<Box<dyn Plugin>, Confi
     if client.places.iter().any(|place| matches!(place, client::place::Place::Host(_, 25))) {
         return Err(at_smtp);
     }
-    Ok(line(Lmtp { client, smtputf8: options.smtputf8, dsn: options.dsn }, options.if_down))
+    let asker = options.ask_recipients.then(Asker::default);
+    Ok(line(Lmtp { client, offers: options.capabilities(), asker }, options.if_down))
 }
 
 struct Lmtp {
     client: Client,
-    smtputf8: bool,
-    dsn: bool,
+    offers: Capabilities,
+    /// Only where recipients are to be asked about.
+    asker: Option<Asker>,
 }
 
 impl Queue for Lmtp {
     fn offers(&self) -> Capabilities {
-        Capabilities { eight_bit: true, binary: false, smtputf8: self.smtputf8, dsn: self.dsn }
+        self.offers
     }
 
     fn check(&mut self) -> Vec<String> {
         self.client.check()
     }
 
+    fn asks_recipients(&self) -> bool {
+        self.asker.is_some()
+    }
+
+    fn recipient(&mut self, session: &Session, transaction: &Transaction, recipient: &Recipient) -> Opinion {
+        match &mut self.asker {
+            Some(asker) => asker.ask(&self.client, session, transaction, recipient),
+            None => Opinion::None(String::new()),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.asker.iter_mut().for_each(Asker::forget);
+    }
+
     fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
+        // One connection at a time.
+        self.forget();
         let replies = self.client.deliver(session, envelope, message)?;
         let paths: Vec<String> = envelope.forward_paths().iter().map(ToString::to_string).collect();
         conclude(&paths, &replies)

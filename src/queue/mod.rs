@@ -34,8 +34,8 @@ use serde::Deserialize;
 
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
-use crate::hook::{Answer, Content, Denial, Entry, Hook, Kind, Plugin, Receipt, Ruling, Severity};
-use crate::mail::{Envelope, Message};
+use crate::hook::{Answer, Content, Denial, End, Entry, Hook, Kind, Plugin, Rcpt, Receipt, Ruling, Severity};
+use crate::mail::{Envelope, Message, Recipient, Transaction};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::escape::safe;
 use crate::smtp::extension::Capabilities;
@@ -59,11 +59,19 @@ pub const ENTRIES: &[&Entry] = &[
 /// The hooks of every queue line.
 pub const HOOKS: &[Hook] = &[Hook::Queue];
 
+/// The hooks of a backend that can be asked about recipients.
+pub const HOOKS_ASKING: &[Hook] = &[Hook::Rcpt, Hook::Queue, Hook::ResetTransaction, Hook::Disconnect];
+
 type Build = fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>;
 
 /// The catalogue's entry of a backend.
 const fn entry(name: &'static str, source: &'static str, build: Build) -> Entry {
     Entry { kind: Kind::Queue, ..Entry::plugin(name, HOOKS, source, build) }
+}
+
+/// The same of one that can be asked about recipients.
+const fn asking_entry(name: &'static str, source: &'static str, build: Build) -> Entry {
+    Entry { hooks: HOOKS_ASKING, ..entry(name, source, build) }
 }
 
 /// One backend.
@@ -74,11 +82,35 @@ pub trait Queue {
     /// Whether what it stands on is there: one line per fault, with how to mend it. Queues nothing.
     fn check(&mut self) -> Vec<String>;
 
+    /// Whether it wants to be asked about recipients, told without connecting anywhere.
+    fn asks_recipients(&self) -> bool {
+        false
+    }
+
+    /// What it thinks of a recipient that the plugins have accepted. `forget` follows, sooner or later.
+    fn recipient(&mut self, _: &Session, _: &Transaction, _: &Recipient) -> Opinion {
+        Opinion::None(String::new())
+    }
+
+    /// The transaction about which it was asked is over.
+    fn forget(&mut self) {}
+
     /// Hands the message over.
     ///
     /// # Errors
     /// Nothing is queued, or that it was cannot be known.
     fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError>;
+}
+
+/// What a backend thinks of a recipient.
+#[derive(Debug)]
+pub enum Opinion {
+    /// Nothing, for this reason: the hand-over will tell.
+    None(String),
+    /// It would take mail for it, in these words. That vouches for nobody: it may trust us as a relay.
+    Takes(String),
+    /// It would not.
+    Refuses(QueueError),
 }
 
 /// Why a message was not queued.
@@ -214,7 +246,7 @@ impl<const DEFAULT: u64> Seconds<DEFAULT> {
     }
 }
 
-/// A backend as a line of the chain.
+/// A backend as a line of the chain. Asked about a recipient, it refuses or has no opinion; it never vouches.
 pub fn line(queue: impl Queue + 'static, if_down: IfDown) -> Box<dyn Plugin> {
     Box::new(Line { queue, if_down })
 }
@@ -225,6 +257,26 @@ struct Line<Q> {
 }
 
 impl<Q: Queue> Plugin for Line<Q> {
+    fn wants(&self, hook: Hook) -> bool {
+        hook == Hook::Queue || self.queue.asks_recipients()
+    }
+
+    fn rcpt(&mut self, at: &Rcpt<'_>) -> Answer {
+        Ok(match self.queue.recipient(at.session, at.transaction, at.recipient) {
+            Opinion::None(why) => Ruling::skip(if why.is_empty() { "no opinion".to_owned() } else { why }),
+            Opinion::Takes(words) => Ruling::decline().because(words),
+            Opinion::Refuses(error) => error.into(),
+        })
+    }
+
+    fn reset_transaction(&mut self, _at: &End<'_>) {
+        self.queue.forget();
+    }
+
+    fn disconnect(&mut self, _at: &End<'_>) {
+        self.queue.forget();
+    }
+
     fn queue(&mut self, at: &Content<'_>) -> Answer {
         Ok(match self.queue.deliver(at.session, at.envelope, at.message) {
             Ok(receipt) => Ruling::queued(receipt),

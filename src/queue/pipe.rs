@@ -31,8 +31,9 @@
 //! limit the program may have stored the message all the same, and the client comes again: a duplicate is possible, a loss is
 //! not, as long as the program says 0 only for what it has synced to the disk.
 //!
-//! Standard input has no mark for its end. If postern itself is killed while it writes a long message, the program reads a cut
-//! one as if it were whole; the client has seen no 250 then and comes again. Where that matters, use a backend with such a mark.
+//! Standard input has no mark of its end, so the program is never given the beginning of a message whose rest might not come: what is
+//! longer than 4096 octets is in a file without a name in `spool_dir` before the program starts, and that file is its standard
+//! input. The program must read it to its end by reading, not by mapping it into memory.
 //!
 //! 8BITMIME is offered; BINARYMIME is not, for lines end in LF, nor DSN. Not in qpsmtpd.
 
@@ -46,7 +47,7 @@ use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
 use crate::config::{ConfigError, Settings, same_name};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
-use crate::mail::{Envelope, LineEnds, Message};
+use crate::mail::{Envelope, Message};
 use crate::smtp::extension::Capabilities;
 use crate::world::{Job, Pipe, World};
 
@@ -128,8 +129,7 @@ impl Queue for PipeQueue {
         job.environment = vec![("SENDER".into(), sender.into()), ("RECIPIENTS".into(), list.into())];
         job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         job.pace = self.pace;
-        let give = |input: &mut dyn std::io::Write| message.write_to(input, LineEnds::Lf);
-        let ended = within(&self.world, self.deadline, || program::run(&self.world, &job, give))?;
+        let ended = within(&self.world, self.deadline, || program::run_on(&self.world, job, message))?;
         match program::refusal(&ended) {
             None => Ok(Receipt { id: None, text: format!("queued pid {}", ended.id) }),
             Some(error) => Err(error),

@@ -144,7 +144,7 @@ impl Queue for Postdrop {
             return vec![format!("{shown}: is not a file")];
         }
         if mode & 0o111 == 0 {
-            return vec![format!("{shown}: is not executable (mode {mode:04o})")];
+            return vec![format!("{shown}: is not executable (mode {mode:04o}); mend it with postfix set-permissions")];
         }
         if mode & 0o2000 == 0 && self.program.ends_with("postdrop") {
             return vec![format!("{shown}: is not setgid (mode {mode:04o}); mend it with postfix set-permissions")];

@@ -1,15 +1,20 @@
 //! For backends that run a program: the message goes to its standard input, its output is read, its exit status counts.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::QueueError;
+use crate::mail::{LineEnds, Message};
 use crate::smtp::escape::safe;
 use crate::world::{Child, Exit, Job, World};
 
 /// What is read of a program's output; more is dropped.
 const OUTPUT_OCTETS_MAX: usize = 4096;
+
+/// What a pipe takes in one piece (PIPE_BUF of Linux): all of it is there, or nothing.
+const PIPE_BUF: u64 = 4096;
 
 /// What of it is told to the client and the log.
 const TEXT_OCTETS_MAX: usize = 255;
@@ -40,15 +45,34 @@ impl Ended {
 
     /// For the log: who, how it ended, what it said.
     pub(super) fn evidence(&self) -> String {
-        let end = match self.exit {
-            Exit::Code(code) => format!("exit status {code}"),
-            Exit::Signal(signal) => format!("killed by signal {signal}"),
-        };
         let unread = if self.whole { "" } else { ", and did not read everything" };
         let said = safe(self.output.trim(), TEXT_OCTETS_MAX);
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        format!("{}: {end}{unread}{said}", self.who)
+        format!("{}: {}{unread}{said}", self.who, self.exit)
     }
+}
+
+/// Runs a job as [`run`] does, and gives it the message with LF line ends.
+///
+/// Standard input has no mark of its end: a program whose writer is killed would take what it has for the whole. So it is
+/// there as a whole before the program reads any of it: in one write that a pipe takes in one piece, or in a file.
+///
+/// # Errors
+/// As [`run`], or the message could not be written to a file.
+pub(super) fn run_on(world: &World, mut job: Job, message: &Message) -> Result<Ended, QueueError> {
+    let unkept = |error: io::Error| {
+        let evidence = format!("a copy in the spool: {error}");
+        QueueError::transient("Unable to queue message: temporary problem", evidence).untouched()
+    };
+    if message.octets_out().map_err(unkept)? <= PIPE_BUF {
+        let mut octets = Vec::new();
+        message.write_to(&mut octets, LineEnds::Lf).map_err(unkept)?;
+        return run(world, &job, |input| input.write_all(&octets));
+    }
+    job.input = Some(Rc::new(message.to_file(LineEnds::Lf).map_err(unkept)?));
+    // Keeps its place.
+    job.pipes[INPUT].descriptors.clear();
+    run(world, &job, |_| Ok(()))
 }
 
 /// Runs a job, whose pipes are its input and its output, to its end. What `give` writes is what it reads.
@@ -87,9 +111,30 @@ pub(super) fn run(
         }
     };
     child.close(INPUT);
-    let output = child.read(OUTPUT, OUTPUT_OCTETS_MAX).map_err(|error| stopped("before its end", &error))?;
+    let mut read = 0;
+    let output = loop {
+        match child.read(OUTPUT, OUTPUT_OCTETS_MAX) {
+            Ok(output) => break output,
+            // Reading its input is progress too.
+            Err(error) if error.kind() == ErrorKind::TimedOut && in_time(world) && has_read(job) > read => {
+                read = has_read(job);
+            }
+            Err(error) => return Err(stopped("before its end", &error)),
+        }
+    };
     let exit = child.wait().map_err(|error| stopped("before its end", &error))?;
+    let whole =
+        whole && job.input.as_ref().is_none_or(|file| file.metadata().is_ok_and(|all| all.len() == has_read(job)));
     Ok(Ended { exit, whole, output: String::from_utf8_lossy(&output).into_owned(), id: child.id(), who })
+}
+
+fn in_time(world: &World) -> bool {
+    world.deadline.get().is_none_or(|until| world.clock.instant() < until)
+}
+
+/// Octets that the program has read of its file.
+fn has_read(job: &Job) -> u64 {
+    job.input.as_ref().and_then(|file| (&**file).stream_position().ok()).unwrap_or(0)
 }
 
 /// The program's input, which knows whether an error is its own.
@@ -121,7 +166,7 @@ pub(super) fn check(program: &Path, mend: &str) -> Vec<String> {
     if !found.is_file() {
         vec![format!("{shown}: is not a file; {mend}")]
     } else if mode & 0o111 == 0 {
-        vec![format!("{shown}: is not executable (mode {mode:04o})")]
+        vec![format!("{shown}: is not executable (mode {mode:04o}); mend it with chmod 755")]
     } else {
         Vec::new()
     }

@@ -126,7 +126,8 @@ impl Queue for QmailQueue {
         if !found.is_file() {
             fault(format!("{shown}: is not a file"))
         } else if mode & 0o111 == 0 {
-            fault(format!("{shown}: is not executable (mode {mode:04o})"))
+            let wanted = if self.own { "4711" } else { "755" };
+            fault(format!("{shown}: is not executable (mode {mode:04o}); mend it with chmod {wanted}"))
         } else if self.own && mode & 0o4000 == 0 {
             fault(format!("{shown}: is not setuid (mode {mode:04o}): qmail's own is 4711, owned by qmailq"))
         } else {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 
 use super::*;
-use crate::hook::{Denial, Severity};
+use crate::hook::{Denial, Hook, Severity};
 use crate::mail::Transaction;
 use crate::queue::trial;
 use crate::smtp::parameters::{mail_argument, rcpt_argument};
@@ -64,6 +64,105 @@ fn a_whole_dialog() {
     let wanted = "EHLO mx.example\r\nMAIL FROM:<a@b.example> SIZE=20\r\nRCPT TO:<x@c.example>\r\nRCPT TO:<y@c.example>\r\n\
                   DATA\r\nSubject: x\r\n\r\n..one\r\n.\r\nQUIT\r\n";
     assert_eq!(said, [wanted]);
+}
+
+const CHUNKING: &str = "250-hop\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 BINARYMIME\r\n";
+
+#[test]
+fn a_whole_dialog_by_bdat() {
+    let rcpt = "MAIL FROM:<a@b.example>\r\nRCPT TO:<x@c.example>\r\nRCPT TO:<y@c.example>\r\n";
+    // What the line says, the message, what the next hop says after RCPT, what it is told then; what becomes of it.
+    let table = [
+        ("", CONTENT, "250 ok\r\n", "BDAT 20 LAST\r\nSubject: x\r\n\r\n.one\r\nQUIT\r\n", Ok(())),
+        ("", "x\r\n\r\n.", "250 ok\r\n", "BDAT 6 LAST\r\nx\r\n\r\n.QUIT\r\n", Ok(())),
+        ("", "", "250 ok\r\n", "BDAT 0 LAST\r\nQUIT\r\n", Ok(())),
+        (" chunking 0", "x\r\n", "354\r\n250 ok\r\n", "DATA\r\nx\r\n.\r\nQUIT\r\n", Ok(())),
+        ("", "x\n", "250 ok\r\n", "RSET\r\nQUIT\r\n", Err((Severity::Permanent, (6, 0)))),
+        ("", "x\r", "250 ok\r\n", "RSET\r\nQUIT\r\n", Err((Severity::Permanent, (6, 0)))),
+        ("", "x", "554 5.6.0 bad\r\n", "BDAT 1 LAST\r\nxQUIT\r\n", Err((Severity::Permanent, (6, 0)))),
+        ("", "x", "452 4.3.1 full\r\n", "BDAT 1 LAST\r\nxQUIT\r\n", Err((Severity::Transient, (3, 1)))),
+        ("", "x", "354\r\n", "BDAT 1 LAST\r\nx", Err((Severity::Transient, (5, 0)))),
+        ("", "x", "", "BDAT 1 LAST\r\nx", Err((Severity::Transient, (4, 2)))),
+    ];
+    for (line, content, says, wanted, becomes) in table {
+        let all = format!("{GREETING}{CHUNKING}250\r\n250\r\n250\r\n{says}");
+        let net = FakeNet::default().answer(address("192.0.2.1:25"), Ok(all.into_bytes()));
+        let (came, said) = run(&format!("192.0.2.1{line}"), net, &two(), content);
+        assert_eq!(said, [format!("EHLO mx.example\r\n{rcpt}{wanted}")], "{line} {content:?} {says:?}");
+        let came = came.map(drop).map_err(|(denial, _)| (denial.severity, denial.enhanced.unwrap()));
+        assert_eq!(came, becomes, "{line} {content:?} {says:?}");
+    }
+}
+
+/// What a next hop that is asked about a recipient makes of it, and what it was told; both recipients of one transaction.
+#[test]
+fn asked_about_recipients() {
+    let refused = |severity, text: &str| Some((severity, text.to_owned()));
+    let who = || refused(Severity::Permanent, "<x@c.example>: who");
+    let mail = "EHLO mx.example\r\nMAIL FROM:<a@b.example>\r\n";
+    let both = "RCPT TO:<x@c.example>\r\nRCPT TO:<y@c.example>\r\n";
+    let end = "RSET\r\nQUIT\r\n";
+    let table = [
+        ("{E}250\r\n250\r\n250\r\n", vec![None, None], vec![format!("{mail}{both}{end}")]),
+        ("{E}250\r\n550 5.1.1 who\r\n250\r\n", vec![who(), None], vec![format!("{mail}{both}{end}")]),
+        (
+            "{E}250\r\n250\r\n450 4.2.1 <y@c.example> busy\r\n",
+            vec![None, refused(Severity::Transient, "<y@c.example> busy")],
+            vec![format!("{mail}{both}{end}")],
+        ),
+        // A refused sender is about every recipient.
+        (
+            "{E}550 5.7.1 not you\r\n",
+            vec![refused(Severity::Permanent, "not you"), refused(Severity::Permanent, "not you")],
+            vec![format!("{mail}{end}")],
+        ),
+        // No opinion: nobody there, no greeting, garbage, hung up.
+        ("", vec![None, None], vec![String::new()]),
+        ("554 no\r\n", vec![None, None], vec![String::new()]),
+        ("{E}421 bye\r\n", vec![None, None], vec![mail.to_owned()]),
+        ("{E}xyz\r\n", vec![None, None], vec![mail.to_owned()]),
+        ("{E}250\r\n354\r\n", vec![None, None], vec![format!("{mail}RCPT TO:<x@c.example>\r\n")]),
+        // Hung up after it had answered: asked anew, once.
+        (
+            "{E}250\r\n550 5.1.1 who\r\n421 enough\r\n|{E}250\r\n550 5.1.1 nor this\r\n",
+            vec![who(), refused(Severity::Permanent, "<y@c.example>: nor this")],
+            vec![format!("{mail}{both}"), format!("{mail}RCPT TO:<y@c.example>\r\n{end}")],
+        ),
+        ("{E}250\r\n550 5.1.1 who\r\n|{E}", vec![who(), None], vec![format!("{mail}{both}"), mail.to_owned()]),
+    ];
+    for (says, wanted, told) in table {
+        let mut net = FakeNet::default();
+        for one in says.split('|') {
+            let one = one.replace("{E}", &format!("{GREETING}250 hop\r\n"));
+            net = net.answer(address("192.0.2.1:25"), Ok(one.into_bytes()));
+        }
+        let net = Rc::new(net);
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = trial::world(dir.path());
+        world.net = Rc::<FakeNet>::clone(&net);
+        let mut plugin = trial::build(&ENTRY, "192.0.2.1 ask_recipients 1", &world).unwrap();
+        let found = trial::ask(&mut *plugin, "<a@b.example>", &["<x@c.example>", "<y@c.example>"]);
+        let found: Vec<_> =
+            found.into_iter().map(|denial| denial.map(|denial| (denial.severity, denial.text))).collect();
+        assert_eq!(found, wanted, "{says:?}");
+        let said: Vec<_> = net.said().into_iter().map(|said| String::from_utf8(said.octets).unwrap()).collect();
+        assert_eq!(said, told, "{says:?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_unless_the_line_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = trial::world(dir.path());
+    for (line, hook, wanted) in [
+        ("a", Hook::Rcpt, false),
+        ("a", Hook::ResetTransaction, false),
+        ("a", Hook::Queue, true),
+        ("a ask_recipients 1", Hook::Rcpt, true),
+        ("a ask_recipients 1", Hook::Queue, true),
+    ] {
+        assert_eq!(trial::build(&ENTRY, line, &world).unwrap().wants(hook), wanted, "{line} {hook:?}");
+    }
 }
 
 #[test]
@@ -128,7 +227,8 @@ fn a_reply_has_bounds() {
 
 #[test]
 fn what_the_next_hop_cannot_carry() {
-    let all = "250 ok\r\n250 ok\r\n354\r\n250\r\n";
+    let all =
+        |offers| if offers == CHUNKING { "250 ok\r\n250 ok\r\n250\r\n" } else { "250 ok\r\n250 ok\r\n354\r\n250\r\n" };
     let plain = "250-hop\r\n250 PIPELINING\r\n";
     let eight = "Subject: \u{e4}\r\n\r\nx\r\n";
     let table = [
@@ -150,6 +250,10 @@ fn what_the_next_hop_cannot_carry() {
         ),
         (plain, "FROM:<> BODY=7BIT", "TO:<postmaster>", eight, Ok("MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n")),
         (plain, "FROM:<a@b> BODY=8BITMIME", "TO:<c@d>", eight, Err((6, 3))),
+        (EHLO, "FROM:<a@b> BODY=BINARYMIME", "TO:<c@d>", CONTENT, Err((6, 3))),
+        // Binary without the means to send it.
+        ("250-hop\r\n250 BINARYMIME\r\n", "FROM:<a@b> BODY=BINARYMIME", "TO:<c@d>", CONTENT, Err((6, 3))),
+        (CHUNKING, "FROM:<a@b> BODY=BINARYMIME", "TO:<c@d>", "a\nb\r", Ok("MAIL FROM:<a@b> BODY=BINARYMIME\r\n")),
         (plain, "FROM:<a@b> SMTPUTF8", "TO:<c@d>", eight, Err((6, 9))),
         (plain, "FROM:<a@b> SMTPUTF8", "TO:<\u{e4}@d>", CONTENT, Err((6, 7))),
         (plain, "FROM:<a@b>", "TO:<c@d> NOTIFY=SUCCESS", CONTENT, Err((3, 3))),
@@ -165,7 +269,7 @@ fn what_the_next_hop_cannot_carry() {
         (plain, "FROM:<a@b>", "TO:<c@d>", "a\r\nb\rc\r\n", Err((6, 0))),
     ];
     for (offers, mail, rcpt, content, wanted) in table {
-        let says = format!("{GREETING}{offers}{all}");
+        let says = format!("{GREETING}{offers}{}", all(offers));
         let net = FakeNet::default().answer(address("192.0.2.1:25"), Ok(says.into_bytes()));
         let (came, said) = run("192.0.2.1", net, &asked(mail, &[rcpt]), content);
         match wanted {
@@ -264,6 +368,7 @@ fn lines_that_make_no_sense() {
         ("a;b", "is no host"),
         ("a helo x;y", "helo"),
         ("a tiemout 5", "tiemout"),
+        ("a binarymime 1 chunking 0", "needs chunking 1"),
     ] {
         let error = trial::build(&ENTRY, line, &world).err().unwrap_or_else(|| panic!("{line}"));
         assert!(error.contains(fault), "{line}: {error}");
@@ -271,6 +376,7 @@ fn lines_that_make_no_sense() {
     let offers = |line| trial::build(&ENTRY, line, &world).unwrap().offers().unwrap();
     let dsn = offers("a smtputf8 0 dsn 1");
     assert_eq!((dsn.eight_bit, dsn.binary, dsn.smtputf8, dsn.dsn), (true, false, false, true));
+    assert!(offers("a binarymime 1").binary);
     assert!(offers("/run/x").smtputf8 && !offers("/run/x").dsn);
 }
 

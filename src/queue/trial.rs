@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::config::{ConfigDir, Origin, Settings};
 use crate::hook::facts::Session;
-use crate::hook::{Content, Denial, Entry, Plugin, Receipt, Ruling, Verdict};
+use crate::hook::{Content, Denial, End, Entry, Plugin, Rcpt, Receipt, Ruling, Verdict};
 use crate::launch::{Connection, Launcher};
 use crate::mail::{Envelope, Message, Recipient, Spool, SpoolPlace, Transaction};
 use crate::smtp::address::{ForwardPath, ReversePath};
@@ -54,4 +54,22 @@ pub(super) fn rule(plugin: &mut dyn Plugin, envelope: &Envelope, content: &str) 
     spool.write(content.as_bytes()).unwrap();
     let mut message = Message::new(spool, 65536);
     plugin.queue(&Content { session: &mut session, envelope, message: &mut message }).unwrap()
+}
+
+/// Asks about each of these recipients at RCPT, then ends the transaction: who is refused.
+pub(super) fn ask(plugin: &mut dyn Plugin, reverse: &str, forward: &[&str]) -> Vec<Option<Denial>> {
+    let mut session = Session::new("ID".into(), "mx.example".into(), Connection::unknown(Launcher::Pipe));
+    let open = Transaction::new(ReversePath::parse(reverse).unwrap(), MailParameters::default());
+    let mut found = Vec::new();
+    for path in forward {
+        let mut recipient = Recipient::new(ForwardPath::parse(path).unwrap(), RcptParameters::default());
+        let at = Rcpt { session: &mut session, transaction: &open, recipient: &mut recipient };
+        found.push(match plugin.rcpt(&at).unwrap().verdict {
+            Verdict::Deny(denial) => Some(denial),
+            Verdict::Decline | Verdict::Skip => None,
+            other => panic!("{other:?}"),
+        });
+    }
+    plugin.reset_transaction(&End { session: &session });
+    found
 }

@@ -1,15 +1,17 @@
-//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts, and who
-//! we are.
+//! What a plugin or a backend may ask of the outside: time, chance, other programs, other hosts, the DNS, what is remembered
+//! between connections, and who we are.
 //!
 //! Each part is a trait, handed over when the plugin is built (`build(settings, &world)`), so that `try`, tests and replays
 //! can put something else there. Every real call stops at the [`Deadline`] of the hook in hand, with
 //! [`std::io::ErrorKind::TimedOut`]; the chain sets it before it asks a plugin.
 
 mod clock;
+pub mod dns;
 mod host;
 mod net;
 mod process;
 mod random;
+pub mod store;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -18,10 +20,12 @@ use std::time::{Duration, Instant};
 use crate::config::ConfigDir;
 
 pub use clock::{Clock, ManualClock, RealClock};
+pub use dns::{Answer, Dns, DnsName, FakeDns, Question, RealDns};
 pub use host::{FakeHost, Host, RealHost, user_name};
 pub use net::{Address, Datagram, FakeNet, Net, RealNet, Said, Stream};
 pub use process::{Canned, Child, Direction, Exit, FakeProcess, Job, Pipe, Process, Ran, RealProcess};
 pub use random::{FixedRandom, Random, RealRandom};
+pub use store::{Key, MemoryStore, Store, StoreError, Value};
 
 /// Longest that a world's call goes on without any progress, unless the caller says otherwise.
 pub const PACE_DEFAULT: Duration = Duration::from_secs(60);
@@ -35,10 +39,14 @@ pub struct World {
     pub random: Rc<dyn Random>,
     /// Other hosts and local services.
     pub net: Rc<dyn Net>,
+    /// Names, addresses and lists in the DNS.
+    pub dns: Rc<dyn Dns>,
     /// Other programs.
     pub process: Rc<dyn Process>,
     /// The machine and the process that we are: name, id, environment.
     pub host: Rc<dyn Host>,
+    /// What is remembered between connections. Opened at its first call.
+    pub store: Rc<dyn Store>,
     /// The configuration directory: lists and maps.
     pub config: Rc<ConfigDir>,
     /// When the hook in hand must be done; the parts above keep to it.
@@ -49,10 +57,21 @@ impl World {
     /// The real outside. Costs no system call.
     pub fn real(config: Rc<ConfigDir>) -> Self {
         let deadline = Deadline::default();
+        let clock: Rc<dyn Clock> = Rc::new(RealClock::new(deadline.clone()));
+        let random: Rc<dyn Random> = Rc::new(RealRandom);
+        let net: Rc<dyn Net> = Rc::new(RealNet::new(deadline.clone()));
+        let means = store::Means {
+            clock: Rc::clone(&clock),
+            random: Rc::clone(&random),
+            net: Rc::clone(&net),
+            deadline: deadline.clone(),
+        };
         Self {
-            clock: Rc::new(RealClock::new(deadline.clone())),
-            random: Rc::new(RealRandom),
-            net: Rc::new(RealNet::new(deadline.clone())),
+            store: Rc::new(store::LazyStore::new(Rc::clone(&config), means)),
+            dns: Rc::new(RealDns::new(Rc::clone(&config), deadline.clone())),
+            clock,
+            random,
+            net,
             process: Rc::new(RealProcess::new(deadline.clone())),
             host: Rc::new(RealHost),
             config,
@@ -60,13 +79,16 @@ impl World {
         }
     }
 
-    /// An outside in which nothing happens by itself: the given clock, fixed octets, no host that answers, no program that
-    /// runs. Replace the parts that a test is about.
+    /// An outside in which nothing happens by itself: a clock that stands, fixed octets, no host that answers, no name in the
+    /// DNS, no program that runs, an empty store in memory (by that same clock). Replace the parts that a test is about.
     pub fn fake(config: Rc<ConfigDir>) -> Self {
+        let clock = Rc::new(ManualClock::default());
         Self {
-            clock: Rc::new(ManualClock::default()),
+            store: Rc::new(MemoryStore::new(Rc::clone(&clock) as Rc<dyn Clock>)),
+            clock,
             random: Rc::new(FixedRandom::default()),
             net: Rc::new(FakeNet::default()),
+            dns: Rc::new(FakeDns::default()),
             process: Rc::new(FakeProcess::default()),
             host: Rc::new(FakeHost::default()),
             config,

@@ -1,11 +1,8 @@
 //! What every backend's test hands over, and how it looks at what came of it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 
-use super::play::{End, Outcome, Play};
+use super::play::Outcome;
 use super::replies::{self, Reply};
 use super::room::Room;
 
@@ -65,56 +62,6 @@ pub fn decided(backend: &str, far_end: &str, outcome: &Outcome) -> Reply {
     assert!(outcome.released, "{far_end}: something holds the client's descriptor");
     eprintln!("| {backend:<10} | {far_end:<44} | {} {} |", reply.code, reply.lines[0]);
     reply
-}
-
-/// Kills the program at a sample of its system calls, and counts what came of the messages. `stored` is what the far end has
-/// with that mark.
-pub fn kills(backend: &str, room: &Room, recipient: &str, mut stored: impl FnMut(&str, bool) -> Vec<Vec<u8>>) {
-    let Some(strace) = super::require("strace") else { return };
-    let calls = calls(&strace, room, &session("a@client.example", recipient, &marked("traced")));
-    let (mut killed, mut accepted, mut lost, mut half, mut landed) = (0, 0, 0, 0, 0);
-    let from = calls.iter().position(|(name, _, _)| name == "pipe2" || name == "connect").unwrap_or(0);
-    let sample: Vec<_> = calls.iter().enumerate().filter(|(at, _)| *at >= from || at % 25 == 0).collect();
-    for (at, (name, number, _)) in &sample {
-        let mark = format!("kill{at}x");
-        let message = marked(&mark);
-        let inject = format!("inject={name}:signal=KILL:when={number}");
-        let words =
-            [strace.as_os_str(), "-qq".as_ref(), "-o".as_ref(), "/dev/null".as_ref(), "-e".as_ref(), inject.as_ref()];
-        let outcome = Play::new(room).under(words).run(&session("a@client.example", recipient, &message));
-        let yes = verdict(&outcome).is_some_and(|reply| reply.class() == 2);
-        let found = stored(&mark, yes);
-        assert!(found.len() <= 1, "{mark}: stored twice");
-        killed += usize::from(outcome.end == End::Signal(9));
-        accepted += usize::from(yes);
-        lost += usize::from(yes && found.is_empty());
-        half += found.iter().filter(|one| !is_whole(one, &message)).count();
-        landed += usize::from(!yes && !found.is_empty());
-    }
-    eprintln!(
-        "| kill -9 | {backend:<10} | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
-         half visible {half} | may be doubled {landed} |",
-        sample.len()
-    );
-    assert!(lost + half == 0 && killed * 10 >= sample.len() * 9 && sample.len() > 20);
-}
-
-/// Every system call of a run: name, the how manieth of it, text.
-fn calls(strace: &Path, room: &Room, input: &[u8]) -> Vec<(String, usize, String)> {
-    let trace = room.path("log/trace");
-    let words: [&OsStr; 5] = [strace.as_os_str(), "-qq".as_ref(), "-y".as_ref(), "-o".as_ref(), trace.as_os_str()];
-    let outcome = Play::new(room).under(words).run(input);
-    assert_eq!(verdict(&outcome).map(|reply| reply.class()), Some(2), "the run without a fault: {outcome:?}");
-    let text = String::from_utf8_lossy(&fs::read(&trace).unwrap()).into_owned();
-    let mut seen = BTreeMap::<String, usize>::new();
-    let named = text.lines().filter_map(|line| Some((line.split_once('(')?.0, line)));
-    let ours = named.filter(|(name, _)| name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_'));
-    ours.map(|(name, line)| {
-        let number = seen.entry(name.to_owned()).or_default();
-        *number += 1;
-        (name.to_owned(), *number, line.to_owned())
-    })
-    .collect()
 }
 
 /// Writes a program into the room.

@@ -101,7 +101,7 @@ impl Load {
             // Started by root, whom it believes about the directory.
             "postdrop" => format!("queue/postdrop /usr/sbin/postdrop -c {}", self.postfix.path("etc").display()),
             "lmtp" => format!("queue/lmtp 127.0.0.1 {}", self.sink.port),
-            "pipe" => "queue/pipe /usr/bin/wc -c".into(),
+            "pipe" => "queue/pipe /usr/bin/md5sum".into(),
             "maildir" => "queue/maildir {ROOM}/mail".into(),
             other => self.queues().into_iter().find(|(name, _)| *name == other).unwrap().1,
         };

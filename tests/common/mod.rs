@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 pub mod client;
+pub mod dovecot;
 pub mod handover;
+pub mod knot;
 pub mod launch;
 pub mod load;
 pub mod mta;

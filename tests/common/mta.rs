@@ -119,6 +119,11 @@ pub struct Exim {
 impl Exim {
     /// Unpacks one. `settings` are further main options, `acl` the ACL for mail that does not come by SMTP.
     pub fn unpack(settings: &str, acl: &str) -> Option<Self> {
+        Self::delivering(settings, acl, MAILDIR)
+    }
+
+    /// As [`Exim::unpack`], with these options of the transport; `{DIR}` is its directory.
+    pub fn delivering(settings: &str, acl: &str, transport: &str) -> Option<Self> {
         if !super::require_root() {
             return None;
         }
@@ -138,12 +143,13 @@ impl Exim {
         let conf = format!(
             "exim_path = {root}/exim\ndeliver_drop_privilege = true\nexim_user = nobody\nexim_group = nogroup\n\
              spool_directory = {root}/spool\nlog_file_path = {root}/log/%slog\npid_file_path = {root}/exim.pid\n\
-             primary_hostname = mx.example.test\ndomainlist local_domains = here.example\ntrusted_users = nobody\nnever_users =\n\
+             primary_hostname = mx.example.test\ndomainlist local_domains = here.example : [192.0.2.25]\ntrusted_users = nobody\nnever_users =\n\
              host_lookup =\ntls_advertise_hosts =\nkeep_environment =\nacl_not_smtp = acl_batch\n{settings}\nbegin acl\nacl_batch:\n\
-             {acl}\nbegin routers\nlocal:\n  driver = accept\n  domains = +local_domains\n  transport = md\nbegin transports\n\
-             md:\n  driver = appendfile\n  directory = {root}/mail/inbox\n  create_directory\n  maildir_format\n  \
-             return_path_add\n  user = nobody\n  group = nogroup\nbegin retry\nbegin rewrite\n"
-        );
+             {acl}\nbegin routers\nlocal:\n  driver = accept\n  domains = +local_domains\n  caseful_local_part\n  \
+             transport = ours\nbegin transports\nours:\n{transport}  user = nobody\n  group = nogroup\nbegin retry\n\
+             begin rewrite\n"
+        )
+        .replace("{DIR}", root);
         fs::write(dir.path().join("exim.conf"), conf).unwrap();
         for (file, line) in
             [("passwd", "Debian-exim:x:65533:65533::/:/bin/false\n"), ("group", "Debian-exim:x:65533:\n")]
@@ -165,9 +171,22 @@ impl Exim {
         )
     }
 
+    /// Lets every user write where it writes, before it has.
+    pub fn open_to_all(&self) {
+        sh(&format!(
+            "cd {} && mkdir -p spool/db spool/input spool/msglog && chmod -R 777 spool log mail",
+            self.dir.path().display()
+        ));
+    }
+
     /// What arrived.
     pub fn inbox(&self) -> PathBuf {
         self.dir.path().join("mail/inbox")
+    }
+
+    /// A path of it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Its log.
@@ -176,25 +195,12 @@ impl Exim {
     }
 }
 
+const MAILDIR: &str =
+    "  driver = appendfile\n  directory = {DIR}/mail/inbox\n  create_directory\n  maildir_format\n  return_path_add\n";
+
 fn sh(command: &str) {
     let done = Command::new("sh").args(["-c", command]).env("PATH", super::PATH).output().unwrap();
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// What a maildir has with this text in it; waits for it where it is `expected`, else a moment.
-pub fn with_mark(inbox: &Path, mark: &str, expected: bool) -> Vec<Vec<u8>> {
-    let until = Instant::now() + Duration::from_millis(if expected { 10_000 } else { 300 });
-    loop {
-        let field = format!("Subject: {mark}\n").into_bytes();
-        let found: Vec<_> = store::delivered(inbox)
-            .into_iter()
-            .filter(|message| message.windows(field.len()).any(|window| window == field))
-            .collect();
-        if !found.is_empty() || Instant::now() > until {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Waits for the next message in a maildir, and takes it out.

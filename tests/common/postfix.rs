@@ -1,7 +1,7 @@
 //! A private Postfix: its own configuration, queue, ports and log in one directory, and a maildir for all mail to `here.example`.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -22,16 +22,30 @@ pub struct Postfix {
     master: Child,
     /// The port of a cleanup service over TCP.
     pub cleanup_port: u16,
+    /// smtpd's.
+    pub smtp_port: u16,
+    /// qmqpd's; `qmqpd_authorized_clients` says who may use it.
+    pub qmqp_port: u16,
 }
 
 impl Postfix {
     /// Starts one, with these further lines of main.cf; `{DIR}` is its directory. `None`, with a word, where it cannot be.
     pub fn start(main_cf: &str) -> Option<Postfix> {
-        Postfix::start_with(main_cf, "")
+        Self::launch("", main_cf, "")
     }
 
-    /// As [`Postfix::start`], with further services in master.cf.
+    /// As [`Postfix::start`], with these further services in master.cf.
     pub fn start_with(main_cf: &str, master_cf: &str) -> Option<Postfix> {
+        Self::launch("", main_cf, master_cf)
+    }
+
+    /// As [`Postfix::start`], in a mount namespace of its own, where this shell command runs before the queue is made; `{DIR}`
+    /// is the directory.
+    pub fn start_after(mount: &str, main_cf: &str) -> Option<Postfix> {
+        Self::launch(mount, main_cf, "")
+    }
+
+    fn launch(mount: &str, main_cf: &str, master_cf: &str) -> Option<Postfix> {
         if !super::require_root() {
             return None;
         }
@@ -49,22 +63,36 @@ impl Postfix {
         };
         run(&["chown", "postfix", &format!("{root}/data")]);
         run(&["chown", "nobody:nogroup", &format!("{root}/mail")]);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // All three at once, so that they differ.
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [cleanup_port, smtp_port, qmqp_port] = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let services = format!(
+            "127.0.0.1:{cleanup_port} inet n - n - 0 cleanup\n127.0.0.1:{smtp_port} inet n - n - - smtpd\n\
+             127.0.0.1:{qmqp_port} inet n - n - - qmqpd\n{MASTER_CF}{master_cf}\n"
+        );
         fs::write(dir.path().join("etc/main.cf"), format!("{MAIN_CF}{main_cf}\n").replace("{DIR}", root)).unwrap();
-        let services = MASTER_CF.replace("{PORT}", &port.to_string()) + master_cf;
-        fs::write(dir.path().join("etc/master.cf"), services).unwrap();
-        run(&["postfix", "-c", &format!("{root}/etc"), "check"]);
+        fs::write(dir.path().join("etc/master.cf"), services.replace("{DIR}", root)).unwrap();
+        let check = format!("postfix -c {root}/etc check && exec setsid /usr/lib/postfix/sbin/master -d");
+        let words = match mount {
+            "" => vec!["sh", "-ec"],
+            _ => vec!["unshare", "-m", "sh", "-ec"],
+        };
         let log = fs::File::create(dir.path().join("master.out")).unwrap();
-        let master = Command::new("setsid")
-            .args(["/usr/lib/postfix/sbin/master", "-d"])
+        // One process from first to last: each becomes the next.
+        let master = Command::new(words[0])
+            .args(&words[1..])
+            .arg(format!("{}\n{check}", mount.replace("{DIR}", root)))
             .env("MAIL_CONFIG", format!("{root}/etc"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        let postfix = Postfix { dir, master, cleanup_port: port };
-        postfix.wait_for(|| postfix.socket().exists(), "its cleanup socket");
+        let postfix = Postfix { dir, master, cleanup_port, smtp_port, qmqp_port };
+        let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let all = || [cleanup_port, smtp_port, qmqp_port].into_iter().all(listens);
+        // In a namespace of its own its directory cannot be seen.
+        postfix.wait_for(|| all() && (!mount.is_empty() || postfix.socket().exists()), "sockets");
         Some(postfix)
     }
 
@@ -76,6 +104,11 @@ impl Postfix {
     /// The cleanup socket.
     pub fn socket(&self) -> PathBuf {
         self.path("spool/public/cleanup")
+    }
+
+    /// Its first process, which has all others for children.
+    pub fn id(&self) -> u32 {
+        self.master.id()
     }
 
     /// What it has logged.
@@ -147,12 +180,12 @@ virtual_gid_maps = static:65534
 default_transport = error:no outside
 relay_transport = error:no outside
 smtpd_relay_restrictions = permit_mynetworks, reject
+qmqpd_authorized_clients = 127.0.0.1
 maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
-const MASTER_CF: &str = "127.0.0.1:{PORT} inet n - n - 0 cleanup
-pickup    unix  n - n 60 1 pickup
+const MASTER_CF: &str = "pickup    unix  n - n 5 1 pickup
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite

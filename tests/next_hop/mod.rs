@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,11 +18,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User};
 
+use crate::common::mta;
 use crate::common::play::{End, Play};
 use crate::common::room::Room;
 use crate::common::{self, replies, workers};
 
-/// What a next hop does at one step: `greeting`, `EHLO` (and `LHLO`), `MAIL`, `RCPT`, `DATA`, `content`, `end`, `QUIT`.
+/// What a next hop does at one step: `greeting`, `EHLO` (and `LHLO`), `MAIL`, `RCPT`, `DATA`, `content`, `first`, `middle` and
+/// `last` (the reply to that chunk), `end`, `QUIT`.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Hangs up.
@@ -36,93 +39,198 @@ pub enum Fault {
     Dribbles,
 }
 
-/// A next hop that takes everything, but for its faults. It serves until the test's end.
+/// A next hop that takes everything, but for its faults, and for recipients whose name begins with `no` (550) or `later` (450).
+/// It serves until the test's end.
 pub struct StandIn {
+    /// 0 where it listens on a Unix socket.
     pub port: u16,
     taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    said: Arc<Mutex<Vec<String>>>,
 }
+
+/// What a stand-in does.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    pub lmtp: bool,
+    /// Offers CHUNKING and BINARYMIME.
+    pub chunking: bool,
+    /// Recipients of one connection that it refuses before it hangs up with 421.
+    pub refusals_max: usize,
+    pub step: &'static str,
+    pub fault: Option<Fault>,
+}
+
+pub const WELL: Ways = Ways { lmtp: false, chunking: false, refusals_max: usize::MAX, step: "", fault: None };
 
 impl StandIn {
     pub fn start(lmtp: bool, step: &'static str, fault: Option<Fault>) -> StandIn {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let taken = Arc::<Mutex<Vec<Vec<u8>>>>::default();
-        let store = Arc::clone(&taken);
+        StandIn::with(Ways { lmtp, step, fault, ..WELL })
+    }
+
+    pub fn with(ways: Ways) -> StandIn {
+        StandIn::at("127.0.0.1:0", ways).unwrap()
+    }
+
+    /// An IPv6 address may be missing from the machine.
+    pub fn at(address: &str, ways: Ways) -> std::io::Result<StandIn> {
+        let listener = TcpListener::bind(address)?;
+        let hop = StandIn { port: listener.local_addr()?.port(), taken: Arc::default(), said: Arc::default() };
+        let (taken, said) = (Arc::clone(&hop.taken), Arc::clone(&hop.said));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (fault, store) = (fault.clone(), Arc::clone(&store));
-                // Any error is a client that has gone.
-                thread::spawn(move || drop(serve(client, lmtp, step, fault, &store)));
+                let reader = Box::new(BufReader::new(client.try_clone().unwrap()));
+                let (taken, said) = (Arc::clone(&taken), Arc::clone(&said));
+                let ways = ways.clone();
+                thread::spawn(move || Serving { reader, writer: Box::new(client), ways, taken, said }.serve());
             }
         });
-        StandIn { port, taken }
+        Ok(hop)
+    }
+
+    /// On a Unix socket.
+    pub fn on_socket(path: &Path, ways: Ways) -> StandIn {
+        let listener = UnixListener::bind(path).unwrap();
+        let hop = StandIn { port: 0, taken: Arc::default(), said: Arc::default() };
+        let (taken, said) = (Arc::clone(&hop.taken), Arc::clone(&hop.said));
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let reader = Box::new(BufReader::new(client.try_clone().unwrap()));
+                let (taken, said) = (Arc::clone(&taken), Arc::clone(&said));
+                let ways = ways.clone();
+                thread::spawn(move || Serving { reader, writer: Box::new(client), ways, taken, said }.serve());
+            }
+        });
+        hop
     }
 
     /// The messages that it took, dots unstuffed.
     pub fn taken(&self) -> Vec<Vec<u8>> {
         self.taken.lock().unwrap().clone()
     }
-}
 
-/// Says the usual, or what the fault at this step makes of it.
-fn say(client: &mut TcpStream, at: &str, step: &str, fault: &Option<Fault>, usual: &str) -> std::io::Result<()> {
-    match fault.as_ref().filter(|_| at == step) {
-        None => client.write_all(usual.as_bytes()),
-        Some(Fault::Closes) => Err(std::io::ErrorKind::BrokenPipe.into()),
-        Some(Fault::Says(text)) => client.write_all(text.as_bytes()),
-        Some(Fault::Waits(time)) => {
-            thread::sleep(*time);
-            client.write_all(usual.as_bytes())
+    /// The commands that it was given, of all connections; waits for this one.
+    pub fn said(&self, last: &str) -> Vec<String> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = self.said.lock().unwrap().clone();
+            if said.last().is_some_and(|line| line == last) || Instant::now() > until {
+                return said;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
-        Some(Fault::Stalls) => {
-            thread::sleep(Duration::from_secs(60));
-            Err(std::io::ErrorKind::TimedOut.into())
-        }
-        Some(Fault::Dribbles) => loop {
-            client.write_all(b"2")?;
-            thread::sleep(Duration::from_millis(200));
-        },
     }
 }
 
-fn serve(
-    mut client: TcpStream,
-    lmtp: bool,
-    step: &str,
-    fault: Option<Fault>,
-    store: &Mutex<Vec<Vec<u8>>>,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(client.try_clone()?);
-    say(&mut client, "greeting", step, &fault, "220 hop\r\n")?;
-    let mut recipients = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let verb = line.get(..4).unwrap_or_default().replace("LHLO", "EHLO");
-        let usual = match &*verb {
-            "EHLO" => "250-hop\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
-            "DATA" => "354 go ahead\r\n",
-            "QUIT" => "221 bye\r\n",
-            "RCPT" => {
-                recipients += 1;
-                "250 ok\r\n"
+/// One connection.
+struct Serving {
+    reader: Box<dyn BufRead + Send>,
+    writer: Box<dyn Write + Send>,
+    ways: Ways,
+    taken: Arc<Mutex<Vec<Vec<u8>>>>,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Serving {
+    /// Any error is a client that has gone.
+    fn serve(mut self) {
+        drop(self.talk());
+    }
+
+    /// Says the usual, or what the fault at this step makes of it. Whether it was the usual, or as good.
+    fn say(&mut self, at: &str, usual: &str) -> std::io::Result<bool> {
+        match self.ways.fault.as_ref().filter(|_| at == self.ways.step) {
+            None => self.writer.write_all(usual.as_bytes()).map(|()| true),
+            Some(Fault::Closes) => Err(std::io::ErrorKind::BrokenPipe.into()),
+            Some(Fault::Says(text)) => self.writer.write_all(text.as_bytes()).map(|()| text.starts_with('2')),
+            Some(Fault::Waits(time)) => {
+                thread::sleep(*time);
+                self.writer.write_all(usual.as_bytes()).map(|()| true)
             }
-            _ => "250 ok\r\n",
-        };
-        say(&mut client, &verb, step, &fault, usual)?;
-        if verb == "DATA" && (step != "DATA" || !matches!(fault, Some(Fault::Says(_)))) {
-            if step == "content" {
-                reader.read_line(&mut String::new())?;
-                say(&mut client, "content", step, &fault, "")?;
+            Some(Fault::Stalls) => {
+                thread::sleep(Duration::from_secs(60));
+                Err(std::io::ErrorKind::TimedOut.into())
+            }
+            Some(Fault::Dribbles) => loop {
+                self.writer.write_all(b"2")?;
+                thread::sleep(Duration::from_millis(200));
+            },
+        }
+    }
+
+    fn talk(&mut self) -> std::io::Result<()> {
+        self.say("greeting", "220 hop\r\n")?;
+        let (mut recipients, mut refused) = (0, 0);
+        let (mut binary, mut chunks, mut message, mut broken) = (false, 0, Vec::new(), false);
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line)? == 0 {
                 return Ok(());
             }
-            let message = content(&mut reader)?;
-            // As long as it has not said so, it may drop it; ours does not.
-            store.lock().unwrap().push(message);
-            let times = if lmtp { recipients } else { 1 };
-            say(&mut client, "end", step, &fault, &"250 2.0.0 Ok: queued as STANDIN\r\n".repeat(times))?;
+            self.said.lock().unwrap().push(line.trim_end().to_owned());
+            let verb = line.get(..4).unwrap_or_default().replace("LHLO", "EHLO");
+            let usual = match &*verb {
+                "EHLO" if self.ways.chunking => {
+                    "250-hop\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 8BITMIME\r\n"
+                }
+                "EHLO" => "250-hop\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+                "DATA" if binary => "503 5.5.1 BDAT is wanted\r\n",
+                "DATA" => "354 go ahead\r\n",
+                "QUIT" => "221 bye\r\n",
+                "RCPT" if line.contains("<no") && refused >= self.ways.refusals_max => "421 4.7.0 too many errors\r\n",
+                "RCPT" if line.contains("<no") => {
+                    refused += 1;
+                    "550 5.1.1 nobody of that name\r\n"
+                }
+                "RCPT" if line.contains("<later") => "450 4.2.1 busy\r\n",
+                "RCPT" => {
+                    recipients += 1;
+                    "250 ok\r\n"
+                }
+                _ => "250 ok\r\n",
+            };
+            if verb == "BDAT" && self.ways.chunking {
+                let mut words = line.split_ascii_whitespace().skip(1);
+                let octets: u64 = words.next().unwrap().parse().unwrap();
+                let last = words.next() == Some("LAST");
+                let read = Read::by_ref(&mut self.reader).take(octets).read_to_end(&mut message)?;
+                if read as u64 != octets {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                chunks += 1;
+                let step = if last { "last" } else { ["middle", "first"][usize::from(chunks == 1)] };
+                if broken {
+                    self.writer.write_all(b"503 5.5.1 no transaction\r\n")?;
+                    continue;
+                }
+                if last {
+                    self.taken.lock().unwrap().push(std::mem::take(&mut message));
+                }
+                let times = if self.ways.lmtp && last { recipients } else { 1 };
+                let usual = if last { "250 2.0.0 Ok: queued as STANDIN\r\n" } else { "250 ok\r\n" };
+                broken = !self.say(step, &usual.repeat(times))?;
+                continue;
+            }
+            if verb == "MAIL" {
+                (binary, chunks, broken) = (line.contains("BINARYMIME"), 0, false);
+                message.clear();
+            }
+            self.say(&verb, usual)?;
+            if usual.starts_with("421") {
+                return Ok(());
+            }
+            let said = matches!(self.ways.fault, Some(Fault::Says(_)));
+            if verb == "DATA" && !binary && !(self.ways.step == "DATA" && said) {
+                if self.ways.step == "content" {
+                    self.reader.read_line(&mut String::new())?;
+                    self.say("content", "")?;
+                    return Ok(());
+                }
+                let message = content(&mut self.reader)?;
+                // As long as it has not said so, it may drop it; ours does not.
+                self.taken.lock().unwrap().push(message);
+                let times = if self.ways.lmtp { recipients } else { 1 };
+                self.say("end", &"250 2.0.0 Ok: queued as STANDIN\r\n".repeat(times))?;
+            }
         }
     }
 }
@@ -216,6 +324,11 @@ fn below(dir: &Path) -> Vec<Vec<u8>> {
 impl Real {
     /// A Postfix whose smtpd has these further options. Recipients `no@` and `later@here.example` are refused there.
     pub fn postfix(options: &str) -> Option<Real> {
+        Real::postfix_on("127.0.0.1", options)
+    }
+
+    /// The same on this address, in brackets if it is an IPv6 one.
+    pub fn postfix_on(address: &str, options: &str) -> Option<Real> {
         let master = Path::new("/usr/lib/postfix/sbin/master");
         common::require("postfix")?;
         if !common::require_root() {
@@ -227,9 +340,13 @@ impl Real {
         make(dir.path(), "spool", None);
         make(dir.path(), "data", Some("postfix"));
         make(dir.path(), "mail", Some("nobody"));
-        let main = MAIN.replace("{DIR}", &shown) + options;
+        let main = MAIN.replace("{DIR}", &shown).replace("{ADDRESS}", address) + options;
         fs::write(dir.path().join("etc/main.cf"), main).unwrap();
-        fs::write(dir.path().join("etc/master.cf"), MASTER.replace("{PORT}", &port.to_string())).unwrap();
+        fs::write(
+            dir.path().join("etc/master.cf"),
+            MASTER.replace("{PORT}", &port.to_string()).replace("{ADDRESS}", address),
+        )
+        .unwrap();
         fs::write(
             dir.path().join("etc/judge"),
             "no@here.example 550 5.1.1 nobody\nlater@here.example 450 4.2.1 busy\n",
@@ -240,12 +357,88 @@ impl Real {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let child = spawn(dir.path(), Command::new(master).arg("-d").env_clear().env("MAIL_CONFIG", &etc));
         let real = Real { dir, port, child };
-        wait_for("Postfix does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait_for("Postfix does not listen", || TcpStream::connect(format!("{address}:{port}")).is_ok());
         Some(real)
+    }
+
+    /// Debian's Exim, unpacked, that listens. Recipients `no@` and `later@here.example` are refused there.
+    pub fn exim(exim: &mta::Exim) -> Real {
+        let (dir, port) = (directory(), free_port());
+        let program = dir.path().join("exim");
+        fs::write(&program, exim.program()).unwrap();
+        let child = spawn(
+            dir.path(),
+            Command::new("sh").env_clear().arg(&program).args(["-bdf", "-oX", &format!("127.0.0.1.{port}")]),
+        );
+        let real = Real { dir, port, child };
+        wait_for("Exim does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        real
+    }
+
+    /// Debian's OpenSMTPD, unpacked: it conflicts with Postfix. It takes mail for `u@here.example`, up to 5000 octets a message
+    /// where `small`. It sees users, directories and a socket of its own in a mount namespace; the machine stays as it is.
+    pub fn opensmtpd(small: bool) -> Option<Real> {
+        if !common::require_root() {
+            return None;
+        }
+        let (dir, port) = (directory(), free_port());
+        let shown = dir.path().to_str().unwrap().to_owned();
+        let from = std::env::var("POSTERN_TESTS_OPENSMTPD").unwrap_or_default();
+        let got = format!(
+            "cd {shown} && if [ -n '{from}' ]; then cp '{from}'/*.deb .; else apt-get -qq download opensmtpd libevent-2.1-7 libdb5.3; fi \
+             && for f in *.deb; do dpkg -x $f x; done && test -x x/usr/sbin/smtpd"
+        );
+        let done = Command::new("sh").args(["-c", &got]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        if !done.success() {
+            common::skip("Debian's opensmtpd cannot be had");
+            return None;
+        }
+        let limit = if small { "smtp max-message-size 5000\n" } else { "" };
+        let config = OPENSMTPD.replace("{DIR}", &shown).replace("{PORT}", &port.to_string()).replace("{LIMIT}", limit);
+        fs::write(dir.path().join("smtpd.conf"), config).unwrap();
+        for (file, lines) in [
+            (
+                "passwd",
+                format!(
+                    "opensmtpd:x:6401:6401::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n\
+                     opensmtpq:x:6402:6402::/var/lib/opensmtpd/empty:/usr/sbin/nologin\nu:x:3001:65534::{shown}/home:/bin/sh\n"
+                ),
+            ),
+            ("group", "opensmtpd:x:6401:\nopensmtpq:x:6402:\n".to_owned()),
+        ] {
+            let text = fs::read_to_string(format!("/etc/{file}")).unwrap();
+            fs::write(dir.path().join(file), text + &lines).unwrap();
+        }
+        for name in ["home", "mail"] {
+            chown(make(dir.path(), name, None), Some(3001), Some(65534)).unwrap();
+        }
+        let script = format!(
+            "set -e\nfor d in /var/spool /var/lib /run; do mount -t tmpfs t $d; done\nmkdir -p /var/lib/opensmtpd/empty\n\
+             mkdir -p /usr/libexec\nmount -t tmpfs t /usr/libexec\ncp -a {shown}/x/usr/libexec/. /usr/libexec/\n\
+             mount --bind {shown}/passwd /etc/passwd\nmount --bind {shown}/group /etc/group\n\
+             export LD_LIBRARY_PATH={shown}/x/usr/lib/$(uname -m)-linux-gnu\nexec {shown}/x/usr/sbin/smtpd -d -f {shown}/smtpd.conf\n"
+        );
+        let child = spawn(
+            dir.path(),
+            Command::new("unshare").env_clear().args(["--mount", "--propagation", "private", "sh", "-c", &script]),
+        );
+        let real = Real { dir, port, child };
+        wait_for("OpenSMTPD does not listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(real)
+    }
+
+    /// What it said on its standard output and error.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output")).unwrap_or_default()
     }
 
     /// A Dovecot that takes mail for `x@` and `y@here.example` by LMTP: a Unix socket `lmtp`, and the port.
     pub fn dovecot() -> Option<Real> {
+        Self::dovecot_after("")
+    }
+
+    /// The same, in a mount namespace of its own if this shell command, which runs first, is not empty; `{DIR}` is its directory.
+    pub fn dovecot_after(mount: &str) -> Option<Real> {
         let program = common::require("dovecot")?;
         if !common::require_root() {
             return None;
@@ -262,15 +455,23 @@ impl Real {
         fs::write(dir.path().join("passwd"), users).unwrap();
         let config = DOVECOT.replace("{DIR}", &shown).replace("{PORT}", &port.to_string());
         fs::write(dir.path().join("dovecot.conf"), config).unwrap();
-        let child = spawn(
-            dir.path(),
-            Command::new(program).env_clear().arg("-F").arg("-c").arg(dir.path().join("dovecot.conf")),
-        );
+        let words = match mount {
+            "" => vec!["sh", "-ec"],
+            _ => vec!["unshare", "-m", "sh", "-ec"],
+        };
+        // One process from first to last: each becomes the next.
+        let script = format!("{mount}\nexec {} -F -c {{DIR}}/dovecot.conf", program.display()).replace("{DIR}", &shown);
+        let child = spawn(dir.path(), Command::new(words[0]).env_clear().args(&words[1..]).arg(script));
         let real = Real { dir, port, child };
         wait_for("Dovecot does not listen", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok() && real.dir.path().join("lmtp").exists()
         });
         Some(real)
+    }
+
+    /// Its first process, which has all others for children.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until this many messages have arrived.
@@ -292,7 +493,7 @@ const MAIN: &str = "compatibility_level = 3.6
 queue_directory = {DIR}/spool
 data_directory = {DIR}/data
 myhostname = hop.example
-inet_interfaces = 127.0.0.1
+inet_interfaces = {ADDRESS}
 inet_protocols = all
 mynetworks = 127.0.0.0/8
 mydestination =
@@ -312,7 +513,7 @@ maillog_file = {DIR}/maillog
 maillog_file_prefixes = /var, /dev/stdout, {DIR}
 ";
 
-const MASTER: &str = "127.0.0.1:{PORT} inet n - n - - smtpd
+const MASTER: &str = "{ADDRESS}:{PORT} inet n - n - - smtpd
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite
@@ -325,6 +526,19 @@ retry     unix  - - n - - error
 virtual   unix  - n n - - virtual
 anvil     unix  - - n - 1 anvil
 postlog   unix-dgram n - n - 1 postlogd
+";
+
+/// For [`Real::exim`]: main options, and the ACLs.
+pub const EXIM: (&str, &str) = (
+    "acl_smtp_rcpt = acl_rcpt\nacl_smtp_data = acl_data\nmessage_size_limit = 1M\naccept_8bitmime = true\nchunking_advertise_hosts = *",
+    "  accept\nacl_rcpt:\n  deny local_parts = no\n       message = nobody\n  defer local_parts = later\n        message = busy\n  \
+     accept\nacl_data:\n  deny condition = ${if eq{$h_Subject:}{bad}}\n       message = no bad ones\n  accept",
+);
+
+const OPENSMTPD: &str = "listen on 127.0.0.1 port {PORT}
+{LIMIT}table d { here.example }
+action \"md\" maildir \"{DIR}/mail\"
+match from any for domain <d> action \"md\"
 ";
 
 const DOVECOT: &str = "base_dir = {DIR}/run
@@ -380,10 +594,11 @@ plugin {
 ";
 
 /// Killed at system calls from the connect on: what was acknowledged is there.
-pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content: &[u8]) {
+pub fn killed_in_the_hand_over(backend: &str, input: &[u8], content: &[u8]) {
+    let start = || StandIn::with(WELL);
     let Some(strace) = common::require("strace") else { return };
     let line = |hop: &StandIn| Room::new(&format!("rcpt_ok\n{backend} 127.0.0.1:{}\n", hop.port));
-    let hop = StandIn::start(lmtp, "", None);
+    let hop = start();
     let traced = line(&hop);
     let trace = traced.path("log/trace");
     let words = [strace.as_os_str(), "-qq".as_ref(), "-f".as_ref(), "-o".as_ref(), trace.as_os_str()];
@@ -408,7 +623,7 @@ pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content:
     }
     assert!(calls.len() > 10, "{text}");
     let runs = workers::each(&calls, |(name, number)| {
-        let hop = StandIn::start(lmtp, "", None);
+        let hop = start();
         let inject = format!("inject={name}:signal=KILL:when={number}");
         let words = [
             strace.as_os_str(),
@@ -432,7 +647,7 @@ pub fn killed_in_the_hand_over(backend: &str, lmtp: bool, input: &[u8], content:
     let half = runs.iter().flat_map(|(_, taken, _)| taken).filter(|message| !message.ends_with(content)).count();
     let repeated = runs.iter().filter(|(accepted, taken, _)| !*accepted && !taken.is_empty()).count();
     eprintln!(
-        "| kill -9 | {backend} | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
+        "| kill -9 | {backend} by DATA | tried {} | killed {killed} | accepted {accepted} | acknowledged but lost {lost} | \
          half visible {half} | may be doubled {repeated} |",
         runs.len()
     );

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::{ChainLine, same_name};
-use crate::hook::{Entry, Hook, Kind, Link, Ruling};
+use crate::hook::{Entry, Hook, Kind, Link, Override, Role, Ruling};
 use crate::setup::{Found, Setup};
 use crate::world::World;
 
@@ -38,10 +38,34 @@ pub(super) fn check(setup: &Setup, chain: Option<&str>, world: &World, findings:
             findings.line(Grade::Warning, line, "this is no logger: it is asked as if it stood last in plugins");
         }
     }
+    overrides(setup, world, findings);
     duplicates(&setup.lines, findings);
     duplicates(&setup.logging, findings);
     order(&known, findings);
     complete(setup, chain, &known, &unknown, findings);
+}
+
+/// What one plugin may set otherwise in others: whether they take it.
+fn overrides(setup: &Setup, world: &World, findings: &mut Findings) {
+    let configures =
+        |line: &&ChainLine| matches!(setup.find(&line.name), Found::Entry(entry) if entry.role == Role::Configures);
+    let Some(line) = setup.lines.iter().find(configures) else { return };
+    let mut links = setup.build(world).chain;
+    let wanted: Vec<Override> = links.iter().flat_map(|link| link.plugin.overrides()).collect();
+    for one in &wanted {
+        let mut known = false;
+        for link in links.iter_mut().filter(|link| link.answers_to(&one.plugin)) {
+            known = true;
+            if let Err(error) = link.configure(std::slice::from_ref(one), world) {
+                findings.fault(error);
+            }
+        }
+        if !known {
+            let text =
+                format!("{}: {} is not in the chain: {}={} is for nobody", one.origin, one.plugin, one.key, one.value);
+            findings.line(Grade::Warning, line, text);
+        }
+    }
 }
 
 enum Judged {
@@ -156,8 +180,8 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
                 findings.line(Grade::Note, line, text);
             }
         }
-        // rcpt_ok ends the asking about every recipient, with yes or no.
-        if let Some(decider) = rcpt_ok.filter(|_| entry.hooks.contains(&Hook::Rcpt)) {
+        // rcpt_ok ends the asking of plugins about every recipient, with yes or no.
+        if let Some(decider) = rcpt_ok.filter(|_| entry.kind == Kind::Plugin && entry.hooks.contains(&Hook::Rcpt)) {
             let text =
                 format!("never asked about a recipient: rcpt_ok on line {} decides; list it before", decider.line);
             findings.line(Grade::Warning, line, text);

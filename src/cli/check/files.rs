@@ -11,7 +11,7 @@ use crate::setup::{Found, Setup};
 use super::{Findings, Grade};
 
 /// Directories that are meant to be ones.
-const DIRECTORIES: [&str; 3] = ["plugins.d", "ssl", "dkim"];
+const DIRECTORIES: [&str; 4] = ["plugins.d", "ssl", "dkim", "var"];
 /// Files with passwords.
 const SECRETS: [&str; 2] = ["flat_auth_pw", "vpopmail_mysql_pass"];
 /// How deep we look for files below `plugins.d`, `ssl` and `dkim`.

@@ -1,12 +1,15 @@
-//! What serving needs beside the chain: a name, a place for long messages.
+//! What serving needs beside the chain: a name, a place for long messages, the store.
 
 use crate::mail::{Spool, SpoolPlace};
 use crate::setup::Setup;
+use crate::world::World;
+use crate::world::store::StoreSettings;
 
 use super::{Findings, Grade};
 
 /// Checks them.
-pub(super) fn check(setup: &Setup, findings: &mut Findings) {
+pub(super) fn check(setup: &Setup, world: &World, findings: &mut Findings) {
+    store(setup, world, findings);
     let (dir, core) = (setup.dir.path(), &setup.core);
     for note in &core.notes {
         // They begin with their own place.
@@ -28,5 +31,20 @@ pub(super) fn check(setup: &Setup, findings: &mut Findings) {
     if let Err(error) = Spool::new(place).write(b"postern check") {
         let text = format!("no message longer than size_threshold can be taken, no file can be made here: {error}");
         findings.file(Grade::Error, &core.spool_dir, 0, text);
+    }
+}
+
+/// The store, if the configuration names one. (Otherwise a plugin that uses it asks for it in its own check.)
+fn store(setup: &Setup, world: &World, findings: &mut Findings) {
+    if !setup.dir.exists("store") {
+        return;
+    }
+    match StoreSettings::read(&setup.dir) {
+        Err(error) => findings.fault(error),
+        Ok(_) => {
+            if let Err(error) = world.store.check() {
+                findings.file(Grade::Error, &setup.dir.path().join("store"), 0, error.to_string());
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::setup::Setup;
 use super::{Findings, Grade};
 
 /// Becomes the user of the command line.
-pub(super) fn become_named(name: &str) -> Result<(), String> {
+pub(in crate::cli) fn become_named(name: &str) -> Result<(), String> {
     let account = User::from_name(name).ok().flatten();
     match account.is_some_and(|account| account.uid == Uid::effective()) {
         true => Ok(()),

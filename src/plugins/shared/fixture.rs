@@ -1,11 +1,12 @@
 //! What the plugins' unit tests need: files of a configuration, a world on them, a session, a line's settings.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::config::{ConfigDir, ConfigError, Origin, Settings, cdb, plugin_file};
-use crate::hook::facts::Session;
+use crate::hook::facts::{Listen, Session};
 use crate::hook::{Entry, Plugin};
 use crate::launch::{Connection, Launcher};
 use crate::world::World;
@@ -48,6 +49,15 @@ pub(in super::super) fn session(ip: Option<&str>) -> Session {
     let mut connection = Connection::unknown(if ip.is_some() { Launcher::Ucspi } else { Launcher::Pipe });
     connection.remote_ip = ip.map(|ip| ip.parse().unwrap());
     Session::new("0123456789abc".into(), "mx.example".into(), connection)
+}
+
+/// A line on which the client never speaks.
+pub(in super::super) struct Silent;
+
+impl Listen for Silent {
+    fn client_speaks_within(&self, _wait: Duration) -> bool {
+        false
+    }
 }
 
 /// A plugin's settings as `plugins.d/NAME.toml` ships them, with every key set to what stands behind its `#`.

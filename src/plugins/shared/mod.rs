@@ -5,6 +5,7 @@
 
 pub(super) mod address_list;
 pub(super) mod code;
+pub(super) mod names;
 pub(super) mod network;
 pub(super) mod text;
 

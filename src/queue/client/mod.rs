@@ -4,6 +4,8 @@
 //! nothing was sent. Another next hop is tried only while the message's end has not been sent, so none gets it twice.
 //! STARTTLS has its place in `begin`, between EHLO and XCLIENT.
 
+mod ask;
+mod chunks;
 mod identity;
 mod offers;
 mod peer;
@@ -16,21 +18,26 @@ mod words;
 use std::io;
 use std::time::Duration;
 
+pub(super) use self::ask::Asker;
 use self::offers::Offers;
 use self::peer::Peer;
-use self::place::Place;
+use self::place::{Place, Way};
 use self::reply::Reply;
 pub(super) use self::settings::{positional, read};
 use self::stuffing::{Stuffing, is_bare};
 use super::{QueueError, within};
-use crate::hook::Severity;
 use crate::hook::facts::Session;
+use crate::hook::{Receipt, Severity};
 use crate::mail::{Envelope, LineEnds, Message};
 use crate::smtp::escape::safe;
-use crate::world::{Address, World};
+use crate::smtp::parameters::Body;
+use crate::world::{Address, Job, World};
 
 /// qpsmtpd's words; the backend's name and what is the matter follow.
 const UNABLE: &str = "Unable to queue message: ";
+
+/// Never sent, unless the client declared binary content.
+const BARE: &str = "the message holds a bare CR or LF, which cannot be sent";
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +51,16 @@ pub(super) enum Protocol {
 /// A client and where it goes.
 pub(super) struct Client {
     pub(super) world: World,
+    /// The backend whose client it is, for what our own client is told.
+    pub(super) name: &'static str,
     pub(super) protocol: Protocol,
     pub(super) places: Vec<Place>,
     /// What it calls itself, if not our own name.
     pub(super) helo: Option<String>,
     pub(super) xclient: bool,
     pub(super) xforward: bool,
+    /// Content goes by BDAT where that is offered.
+    pub(super) chunking: bool,
     pub(super) pace: Duration,
     pub(super) deadline: Duration,
 }
@@ -85,6 +96,37 @@ fn spool(error: &io::Error) -> QueueError {
 }
 
 impl Client {
+    /// One that talks with a program; the job's pace is its own.
+    pub(super) fn of_program(world: &World, name: &'static str, job: Job, deadline: Duration) -> Self {
+        Self {
+            world: world.clone(),
+            name,
+            protocol: Protocol::Smtp,
+            pace: job.pace,
+            places: vec![Place::Program(job)],
+            helo: None,
+            xclient: false,
+            xforward: false,
+            // What these programs were tried with.
+            chunking: false,
+            deadline,
+        }
+    }
+
+    /// By SMTP: what the one reply to the end of data makes of the message.
+    pub(super) fn queue(
+        &self,
+        session: &Session,
+        envelope: &Envelope,
+        message: &Message,
+    ) -> Result<Receipt, QueueError> {
+        match self.deliver(session, envelope, message)?.first() {
+            Some(reply) if reply.class() == 2 => Ok(receipt(reply)),
+            Some(reply) => Err(final_refusal(reply)),
+            None => Err(QueueError::transient("Unable to queue message", "no reply to the end of data")),
+        }
+    }
+
     /// Hands the message to the first next hop that listens. The replies to the end of data: one, or by LMTP one for each of
     /// the forward-paths.
     pub(super) fn deliver(
@@ -97,9 +139,9 @@ impl Client {
             let mut told = Vec::new();
             let mut last = None;
             let mut untouched = true;
-            for (place, address) in self.addresses() {
-                let failure = match address {
-                    Ok(address) => match self.attempt(&address, session, envelope, message) {
+            for (place, way) in self.ways() {
+                let failure = match way {
+                    Ok(way) => match self.attempt(&way, session, envelope, message) {
                         Ok(replies) => return Ok(replies),
                         Err(failure) => failure,
                     },
@@ -118,42 +160,49 @@ impl Client {
             let mut error = last.unwrap_or_else(|| QueueError::transient(format!("{UNABLE}no next hop"), ""));
             told.retain(|told| !told.is_empty());
             error.evidence = told.join("; ");
-            let by = if self.protocol == Protocol::Lmtp { "lmtp" } else { "smtp-forward" };
             // What may be tried elsewhere was surely not handed over.
             error.untouched = untouched;
-            error.text = error.text.replacen(UNABLE, &format!("{UNABLE}{by}: "), 1);
+            error.text = error.text.replacen(UNABLE, &format!("{UNABLE}{}: ", self.name), 1);
             Err(error)
         })
     }
 
-    /// Every address to try, a place's looked up when its turn comes.
-    fn addresses(&self) -> impl Iterator<Item = (&Place, io::Result<Address>)> {
+    /// Every way to try, a name looked up when its turn comes.
+    fn ways(&self) -> impl Iterator<Item = (&Place, io::Result<Way>)> {
         self.places.iter().flat_map(|place| {
-            let found = within(&self.world, self.pace, || place.addresses(&self.world));
+            let found = within(&self.world, self.pace, || place.ways(&self.world));
             let found = match found {
                 Ok(found) if found.is_empty() => vec![Err(io::ErrorKind::NotFound.into())],
                 Ok(found) => found.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             };
-            found.into_iter().map(move |address| (place, address))
+            found.into_iter().map(move |way| (place, way))
         })
     }
 
     /// One line for every next hop that does not answer as it must. Queues nothing.
     pub(super) fn check(&self) -> Vec<String> {
-        let told = |(place, address): (&Place, io::Result<Address>)| {
+        let told = |(place, way): (&Place, io::Result<Way>)| {
             let name = self.helo.clone().unwrap_or_else(|| self.world.host.name());
-            let address = match address {
-                Ok(address) => address,
+            let way = match way {
+                Ok(way) => way,
                 Err(error) => return Some(format!("{place}: no address: {error}; write an address, or mend the name")),
             };
-            let mut peer = match Peer::connect(&self.world, &address, self.pace) {
+            let mut peer = match Peer::connect(&self.world, &way, self.pace) {
                 Ok(peer) => peer,
-                Err(failure) => return Some(format!("{}; does a server listen there?", failure.error.evidence)),
+                Err(failure) => {
+                    let mend = match way {
+                        Way::Net(Address::Unix(_)) => {
+                            " The modes of the socket and of the directories above it must let the user that serves in"
+                        }
+                        _ => "",
+                    };
+                    return Some(format!("{}; does a server listen there?{mend}", failure.error.evidence));
+                }
             };
             let offers = self.greet(&mut peer).and_then(|()| self.hello(&mut peer, &name));
             let fault = match &offers {
-                Err(failure) => Some(failure.error.evidence.clone()),
+                Err(failure) => Some(format!("{}{}{}", failure.error.evidence, peer.aside(), self.no_greeting(place))),
                 Ok(offers) if self.xclient && offers.xclient.is_empty() => Some(format!(
                     "{place}: does not offer XCLIENT to us; in Postfix set smtpd_authorized_xclient_hosts there"
                 )),
@@ -162,29 +211,43 @@ impl Client {
             peer.quit();
             fault
         };
-        within(&self.world, self.deadline, || self.addresses().filter_map(told).collect())
+        within(&self.world, self.deadline, || self.ways().filter_map(told).collect())
+    }
+
+    /// For `check`: what to do about a server that does not greet as it must.
+    fn no_greeting(&self, place: &Place) -> &'static str {
+        match (place, self.protocol) {
+            (Place::Program(_), _) => "",
+            (_, Protocol::Smtp) => {
+                "; it speaks no SMTP, or turns us away: name the port of an SMTP server, or let this machine in"
+            }
+            (_, Protocol::Lmtp) => {
+                "; it speaks no LMTP, or turns us away: name the port or socket of an LMTP server (for SMTP: queue/smtp-forward)"
+            }
+        }
     }
 
     fn attempt(
         &self,
-        address: &Address,
+        way: &Way,
         session: &Session,
         envelope: &Envelope,
         message: &Message,
     ) -> Result<Vec<Reply>, Failure> {
-        let mut peer = Peer::connect(&self.world, address, self.pace)?;
-        match self.transact(&mut peer, session, envelope, message) {
+        let mut peer = Peer::connect(&self.world, way, self.pace)?;
+        let (mut failure, stage) = match self.transact(&mut peer, session, envelope, message) {
             Ok(replies) => {
                 peer.quit();
-                Ok(replies)
+                return Ok(replies);
             }
-            // After these nobody is there who could be told.
-            Err((failure, Stage::Lost)) => Err(failure),
-            Err((failure, Stage::Open)) => {
-                peer.reset();
-                Err(failure)
-            }
+            Err(failed) => failed,
+        };
+        failure.error.evidence.push_str(&peer.aside());
+        // Where it is lost nobody is there who could be told.
+        if let Stage::Open = stage {
+            peer.reset();
         }
+        Err(failure)
     }
 
     fn transact(
@@ -198,12 +261,17 @@ impl Client {
         let lines = words::lines(&offers, envelope, message).map_err(|error| open(error.into()))?;
         let replies = peer.commands(&lines, offers.pipelining).map_err(open)?;
         refusals(peer, &lines, &replies, envelope).map_or(Ok(()), |failure| Err(open(failure)))?;
-        let reply = peer.command("DATA").map_err(open)?;
-        if reply.code != 354 {
-            return Err(open(peer.refused("DATA", "", &reply)));
+        if offers.chunking {
+            let binary = envelope.parameters().body == Some(Body::BinaryMime);
+            chunks::send(peer, message, binary, offers.pipelining)?;
+        } else {
+            let reply = peer.command("DATA").map_err(open)?;
+            if reply.code != 354 {
+                return Err(open(peer.refused("DATA", "", &reply)));
+            }
+            peer.nothing_came("DATA").map_err(lost)?;
+            self.content(peer, message).map_err(lost)?;
         }
-        peer.nothing_came("DATA").map_err(lost)?;
-        self.content(peer, message).map_err(lost)?;
         let count = if self.protocol == Protocol::Lmtp { lines.len() - 1 } else { 1 };
         // From here on it may be queued there, whatever we hear: no other next hop may have it.
         let replies: Result<Vec<Reply>, Failure> = (0..count).map(|_| peer.reply("end of data")).collect();
@@ -254,7 +322,7 @@ impl Client {
         let verb = if self.protocol == Protocol::Lmtp { "LHLO" } else { "EHLO" };
         let reply = peer.command(&format!("{verb} {name}"))?;
         if reply.code == 250 {
-            return Ok(Offers::of(&reply));
+            return Ok(Offers::of(&reply, self.chunking));
         }
         if reply.class() != 5 || self.protocol == Protocol::Lmtp {
             return Err(peer.garbage(verb, &reply.to_string()));
@@ -275,8 +343,7 @@ impl Client {
         };
         let Err(error) = written else { return Ok(()) };
         if bare || is_bare(&error) {
-            let text = "the message holds a bare CR or LF, which cannot be sent";
-            return Err(QueueError::permanent(text, "").code(6, 0).into());
+            return Err(QueueError::permanent(BARE, "").code(6, 0).into());
         }
         if ours && !ended {
             return Err(spool(&error).into());
@@ -329,6 +396,15 @@ fn refusals(peer: &Peer, lines: &[String], replies: &[Reply], envelope: &Envelop
     let mut failure = (!refused.is_empty()).then(|| refused.swap_remove(transient.unwrap_or(0)))?;
     failure.error.evidence = evidence.join("; ");
     Some(failure)
+}
+
+/// The far end's own name for the message, or its words.
+fn receipt(reply: &Reply) -> Receipt {
+    match reply.id() {
+        Some(id) => Receipt { id: Some(id), text: "queued".to_owned() },
+        None if reply.text().is_empty() => Receipt { id: None, text: "queued".to_owned() },
+        None => Receipt { id: None, text: format!("queued: {}", reply.text()) },
+    }
 }
 
 /// What a refusal of the end of data means.

@@ -11,6 +11,10 @@ pub(in crate::queue) struct Offers {
     /// Octets that a message may have, where it says so.
     pub(super) size_max: Option<u64>,
     pub(super) eight_bit: bool,
+    /// BDAT is offered, and we are to use it.
+    pub(super) chunking: bool,
+    /// BINARYMIME is, and BDAT, without which there is none.
+    pub(super) binary: bool,
     pub(super) smtputf8: bool,
     pub(super) dsn: bool,
     /// The names that XCLIENT takes.
@@ -20,8 +24,8 @@ pub(in crate::queue) struct Offers {
 }
 
 impl Offers {
-    /// The first line is the host's name.
-    pub(super) fn of(reply: &Reply) -> Self {
+    /// The first line is the host's name. `chunking`: whether BDAT may be used.
+    pub(super) fn of(reply: &Reply, chunking: bool) -> Self {
         let mut offers = Self::default();
         for line in reply.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
@@ -34,6 +38,8 @@ impl Offers {
                     // RFC 1870 §4: 0 is no fixed limit.
                     offers.size_max = rest.clone().next().and_then(|octets| octets.parse().ok()).filter(|max| *max > 0);
                 }
+                "CHUNKING" => offers.chunking = chunking,
+                "BINARYMIME" => offers.binary = true,
                 "8BITMIME" => offers.eight_bit = true,
                 "SMTPUTF8" => offers.smtputf8 = true,
                 "DSN" => offers.dsn = true,
@@ -42,6 +48,7 @@ impl Offers {
                 _ => {}
             }
         }
+        offers.binary &= offers.chunking;
         offers
     }
 }

@@ -3,11 +3,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
+use super::Failure;
+use super::place::Way;
 use super::reply::{self, LINE_OCTETS_MAX, LINES_MAX, Reply};
-use super::{Failure, place};
 use crate::hook::Severity;
 use crate::queue::{QueueError, within};
-use crate::world::{Address, Stream, World};
+use crate::smtp::escape::safe;
+use crate::world::{Stream, World};
 
 /// Octets that are read at once.
 const READ_OCTETS: usize = 4096;
@@ -15,6 +17,9 @@ const READ_OCTETS: usize = 4096;
 /// Commands that are sent before their replies are read, where the far end offers PIPELINING. Their replies fit into any
 /// socket's buffers, so nobody waits for the other.
 const GROUP_COMMANDS: usize = 50;
+
+/// What is told of the prose of a program.
+const PROSE_OCTETS_MAX: usize = 255;
 
 pub(super) struct Peer {
     stream: Box<dyn Stream>,
@@ -24,18 +29,28 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Connects, within `pace`.
-    pub(super) fn connect(world: &World, to: &Address, pace: Duration) -> Result<Self, Failure> {
-        let place = place::shown(to);
-        match within(world, pace, || world.net.connect(to)) {
+    /// Connects, or starts the program, within `pace`.
+    pub(super) fn connect(world: &World, to: &Way, pace: Duration) -> Result<Self, Failure> {
+        let place = to.to_string();
+        let (opened, unable) = match to {
+            Way::Net(address) => (within(world, pace, || world.net.connect(address)), "the next hop cannot be reached"),
+            Way::Program(job) => (world.process.converse(job), "the program cannot be run"),
+        };
+        match opened {
             Ok(mut stream) => {
                 stream.set_pace(pace);
                 Ok(Self { stream, input: Vec::new(), place })
             }
-            Err(error) => {
-                Err(Failure::elsewhere("the next hop cannot be reached", format!("{place}: {error}"), (4, 1)))
-            }
+            Err(error) => Err(Failure::elsewhere(unable, format!("{place}: {error}"), (4, 1))),
         }
+    }
+
+    /// What there is to be said of it beside its replies, where it is a program.
+    pub(super) fn aside(&mut self) -> String {
+        let (exit, prose) = self.stream.aside();
+        let prose = safe(String::from_utf8_lossy(&prose).trim(), PROSE_OCTETS_MAX);
+        let exit = exit.map(|exit| exit.to_string());
+        exit.into_iter().chain((!prose.is_empty()).then_some(prose)).map(|text| format!("; {text}")).collect()
     }
 
     /// Sends one command and takes its reply.
@@ -44,14 +59,23 @@ impl Peer {
         self.reply(line)
     }
 
-    /// Sends several and takes their replies, in groups if the far end offers that.
+    /// Sends several and takes their replies, in groups if the far end offers that. The replies end where the first command was
+    /// refused: the others make no sense without it, and the far end may hang up on them.
     pub(super) fn commands(&mut self, lines: &[String], pipelining: bool) -> Result<Vec<Reply>, Failure> {
+        let refused = |replies: &[Reply]| replies.first().is_some_and(|first| first.class() >= 4 && first.code != 421);
         let mut replies = Vec::with_capacity(lines.len());
         for group in lines.chunks(if pipelining { GROUP_COMMANDS } else { 1 }) {
             let text: String = group.iter().map(|line| format!("{line}\r\n")).collect();
             self.say(&text, group.first().map_or("", |line| line))?;
             for line in group {
-                replies.push(self.reply(line)?);
+                match self.reply(line) {
+                    Ok(reply) => replies.push(reply),
+                    Err(_) if refused(&replies) => return Ok(replies),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if refused(&replies) {
+                break;
             }
         }
         Ok(replies)
@@ -70,12 +94,12 @@ impl Peer {
 
     /// Says goodbye. What has been acknowledged stays so, whatever becomes of this.
     pub(super) fn quit(mut self) {
-        drop(self.stream.write_all(b"QUIT\r\n"));
+        drop(self.stream.write_all(b"QUIT\r\n").and_then(|()| self.stream.finish()));
     }
 
     /// Gives up the transaction, and says goodbye.
     pub(super) fn reset(mut self) {
-        drop(self.stream.write_all(b"RSET\r\nQUIT\r\n"));
+        drop(self.stream.write_all(b"RSET\r\nQUIT\r\n").and_then(|()| self.stream.finish()));
     }
 
     /// Takes one whole reply.
@@ -126,7 +150,7 @@ impl Peer {
     }
 
     pub(super) fn garbage(&self, at: &str, what: &str) -> Failure {
-        let what = crate::smtp::escape::safe(what, 100);
+        let what = safe(what, 100);
         Failure::elsewhere("the next hop breaks the protocol", format!("{}: {at}: {what}", self.place), (5, 0))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::world::{Address, World};
+use crate::world::{Address, Job, World};
 
 /// One next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,15 @@ pub(in crate::queue) enum Place {
     Unix(PathBuf),
     /// A name or address literal, and a port.
     Host(String, u16),
+    /// A program that speaks SMTP on its standard input and output.
+    Program(Job),
+}
+
+/// One way to a next hop.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    Net(Address),
+    Program(Job),
 }
 
 impl Place {
@@ -34,11 +43,12 @@ impl Place {
         Ok(Self::Host(host.to_owned(), port))
     }
 
-    /// Its addresses.
-    pub(super) fn addresses(&self, world: &World) -> std::io::Result<Vec<Address>> {
+    /// Its addresses, or itself.
+    pub(super) fn ways(&self, world: &World) -> std::io::Result<Vec<Way>> {
         match self {
-            Self::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
-            Self::Host(host, port) => world.net.resolve(host, *port),
+            Self::Unix(path) => Ok(vec![Way::Net(Address::Unix(path.clone()))]),
+            Self::Host(host, port) => Ok(world.net.resolve(host, *port)?.into_iter().map(Way::Net).collect()),
+            Self::Program(job) => Ok(vec![Way::Program(job.clone())]),
         }
     }
 }
@@ -49,15 +59,19 @@ impl fmt::Display for Place {
             Self::Unix(path) => write!(f, "{}", path.display()),
             Self::Host(host, port) if host.contains(':') && !host.starts_with('[') => write!(f, "[{host}]:{port}"),
             Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Program(job) => write!(f, "{}", job.program.display()),
         }
     }
 }
 
-/// An address as the log shows it.
-pub(super) fn shown(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(path) => path.display().to_string(),
+impl fmt::Display for Way {
+    /// As the log shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(Address::Tcp(address)) => write!(f, "{address}"),
+            Self::Net(Address::Unix(path)) => write!(f, "{}", path.display()),
+            Self::Program(job) => write!(f, "{}", job.program.display()),
+        }
     }
 }
 

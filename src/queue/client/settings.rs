@@ -8,6 +8,7 @@ use super::super::IfDown;
 use super::place::Place;
 use super::{Client, Protocol};
 use crate::config::{ConfigError, Settings};
+use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// Next hops of one line.
@@ -25,8 +26,11 @@ pub(in crate::queue) struct Options {
     helo: Option<String>,
     timeout: u64,
     deadline: u64,
-    pub(in crate::queue) smtputf8: bool,
-    pub(in crate::queue) dsn: bool,
+    chunking: bool,
+    binarymime: bool,
+    pub(in crate::queue) ask_recipients: bool,
+    smtputf8: bool,
+    dsn: bool,
     pub(in crate::queue) if_down: IfDown,
 }
 
@@ -38,6 +42,9 @@ impl Default for Options {
             helo: None,
             timeout: 60,
             deadline: 300,
+            chunking: true,
+            binarymime: false,
+            ask_recipients: false,
             smtputf8: true,
             dsn: false,
             if_down: IfDown::Defer,
@@ -45,9 +52,29 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// What is offered to clients.
+    pub(in crate::queue) fn capabilities(&self) -> Capabilities {
+        Capabilities { eight_bit: true, binary: self.binarymime, smtputf8: self.smtputf8, dsn: self.dsn }
+    }
+}
+
 /// A first word that is one of these is no host.
-const KEYS: [&str; 10] =
-    ["host", "port", "helo", "timeout", "deadline", "smtputf8", "dsn", "xclient", "xforward", "if_down"];
+const KEYS: [&str; 13] = [
+    "host",
+    "port",
+    "helo",
+    "timeout",
+    "deadline",
+    "chunking",
+    "binarymime",
+    "ask_recipients",
+    "smtputf8",
+    "dsn",
+    "xclient",
+    "xforward",
+    "if_down",
+];
 
 /// Takes the positional words: host and port.
 pub(in crate::queue) fn positional(settings: &mut Settings) {
@@ -84,6 +111,9 @@ pub(in crate::queue) fn read(
     if let Some(helo) = options.helo.as_ref().filter(|helo| helo.is_empty() || !helo.bytes().all(named)) {
         return Err(fault(format!("helo {helo:?} is no name")));
     }
+    if options.binarymime && !options.chunking {
+        return Err(fault("binarymime 1 needs chunking 1: binary content goes by BDAT alone".to_owned()));
+    }
     if options.host.is_empty() || options.host.len() > HOSTS_MAX {
         return Err(fault(format!("from 1 to {HOSTS_MAX} hosts must be named, not {}", options.host.len())));
     }
@@ -94,11 +124,13 @@ pub(in crate::queue) fn read(
     let places = options.host.iter().map(|host| Place::parse(host, port)).collect::<Result<Vec<_>, _>>();
     let client = Client {
         world: world.clone(),
+        name: if protocol == Protocol::Lmtp { "lmtp" } else { "smtp-forward" },
         protocol,
         places: places.map_err(fault)?,
         helo: options.helo.clone(),
         xclient: false,
         xforward: false,
+        chunking: options.chunking,
         pace: Duration::from_secs(options.timeout),
         deadline: Duration::from_secs(options.deadline),
     };

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | more octets than SIZE names | | refused, 5.3.4 |
 //! | BODY=8BITMIME and 8-bit octets | 8BITMIME | refused, 5.6.3 |
+//! | BODY=BINARYMIME | BINARYMIME or CHUNKING | refused, 5.6.3 |
 //! | 8-bit octets that nobody declared | 8BITMIME | sent as they are, as they came |
 //! | a non-ASCII address | SMTPUTF8 | refused, 5.6.7 |
 //! | SMTPUTF8 and a non-ASCII header | SMTPUTF8 | refused, 5.6.9 |
@@ -33,7 +34,10 @@ pub(super) fn lines(offers: &Offers, envelope: &Envelope, message: &Message) -> 
         mail.push_str(&format!(" SIZE={octets}"));
     }
     match parameters.body {
-        Some(body) if offers.eight_bit => mail.push_str(&format!(" BODY={body}")),
+        Some(Body::BinaryMime) if !offers.binary => {
+            return refused("the next hop does not take binary content", (6, 3));
+        }
+        Some(body) if offers.eight_bit || body == Body::BinaryMime => mail.push_str(&format!(" BODY={body}")),
         Some(Body::EightBitMime) if eight_bit(message)? => {
             return refused("the next hop does not take 8-bit content", (6, 3));
         }

@@ -20,7 +20,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 
 pub use fake::{FakeNet, Said};
 
-use super::{Deadline, PACE_DEFAULT};
+use super::{Deadline, Exit, PACE_DEFAULT};
 use crate::sys::wait;
 
 /// Where a service is.
@@ -57,6 +57,11 @@ pub trait Stream: Read + Write {
     fn set_pace(&mut self, pace: Duration);
     /// Tells the far end that nothing more comes; reading goes on.
     fn finish(&mut self) -> io::Result<()>;
+    /// What is known of the far end beside the stream, where that is a program: how it has ended, and the beginning of what it
+    /// said on its standard error, not made safe. Waits a moment at most.
+    fn aside(&mut self) -> (Option<Exit>, Vec<u8>) {
+        (None, Vec::new())
+    }
 }
 
 /// A way to send datagrams.

@@ -16,6 +16,10 @@ use crate::world::Deadline;
 
 /// How much of a child's output is kept while we are busy writing to it. A child that says more waits until it is read.
 const AHEAD_OCTETS_MAX: usize = 1 << 20;
+/// How much of its prose is kept.
+const PROSE_OCTETS_MAX: usize = 4096;
+/// How much of its prose is taken, once it is asked for: what a pipe holds.
+const PROSE_READS_MAX: usize = 16;
 /// How much more than it keeps a read takes and drops, before it closes the pipe on the child.
 const DROPPED_OCTETS_MAX: usize = 16 << 20;
 /// How often we look after a child where there is no pidfd.
@@ -31,6 +35,8 @@ pub(super) enum End {
     Write(PipeWriter),
     /// And what has been read ahead.
     Read(PipeReader, Vec<u8>),
+    /// The same of a pipe that is for prose: it is emptied whenever anything is waited for, and only its beginning kept.
+    Prose(PipeReader, Vec<u8>),
     /// With what had been read before.
     Closed(Vec<u8>),
 }
@@ -66,16 +72,9 @@ impl RealChild {
             let Some(End::Write(writer)) = self.pipes.get(pipe) else {
                 return Err(no_such_pipe());
             };
+            let places = self.others(pipe);
             let mut waiting = vec![PollFd::new(writer.as_fd(), events)];
-            let mut places = Vec::new();
-            for (place, end) in self.pipes.iter().enumerate() {
-                if let End::Read(reader, ahead) = end
-                    && ahead.len() < AHEAD_OCTETS_MAX
-                {
-                    waiting.push(PollFd::new(reader.as_fd(), PollFlags::POLLIN));
-                    places.push(place);
-                }
-            }
+            waiting.extend(places.iter().filter_map(|&place| self.readable(place)));
             let pidfd = self.pidfd.as_ref().filter(|_| events.is_empty());
             waiting.extend(pidfd.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
             if !wait::ready(&mut waiting, Some(until))? {
@@ -88,13 +87,40 @@ impl RealChild {
             if ready[0] || ready[1 + places.len()..].contains(&true) {
                 return Ok(true);
             }
+            // One that only talks makes no progress.
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The pipes that are read while something else than `pipe` is waited for.
+    fn others(&self, pipe: usize) -> Vec<usize> {
+        let is_one = |(place, end): (usize, &End)| {
+            let reads = match end {
+                End::Read(_, ahead) => ahead.len() < AHEAD_OCTETS_MAX,
+                End::Prose(..) => true,
+                End::Write(_) | End::Closed(_) => false,
+            };
+            (reads && place != pipe).then_some(place)
+        };
+        self.pipes.iter().enumerate().filter_map(is_one).collect()
+    }
+
+    /// To wait for what comes from a pipe.
+    fn readable(&self, place: usize) -> Option<PollFd<'_>> {
+        match self.pipes.get(place)? {
+            End::Read(reader, _) | End::Prose(reader, _) => Some(PollFd::new(reader.as_fd(), PollFlags::POLLIN)),
+            End::Write(_) | End::Closed(_) => None,
         }
     }
 
     /// Takes what there is, once, from a pipe that polls readable.
     fn read_ahead(&mut self, place: usize) -> io::Result<()> {
-        let Some(End::Read(reader, ahead)) = self.pipes.get_mut(place) else {
-            return Ok(());
+        let (reader, ahead, kept_max) = match self.pipes.get_mut(place) {
+            Some(End::Read(reader, ahead)) => (reader, ahead, usize::MAX),
+            Some(End::Prose(reader, ahead)) => (reader, ahead, PROSE_OCTETS_MAX),
+            _ => return Ok(()),
         };
         let mut buffer = [0; 4096];
         let taken = match reader.read(&mut buffer) {
@@ -103,6 +129,7 @@ impl RealChild {
             Err(error) => return Err(error),
         };
         ahead.extend_from_slice(&buffer[..taken]);
+        ahead.truncate(kept_max);
         if taken == 0 {
             let ahead = std::mem::take(ahead);
             self.pipes[place] = End::Closed(ahead);
@@ -153,18 +180,31 @@ impl RealChild {
 
     /// Whether a pipe has something to be read, or its end, before `until`. False once the child has exited and the pipe is
     /// empty: somebody else may hold it open for ever (a daemon that it started).
-    fn wait_for_output(&self, pipe: usize, until: Instant) -> io::Result<bool> {
-        let Some(End::Read(reader, _)) = self.pipes.get(pipe) else {
-            return Err(no_such_pipe());
-        };
-        let output = || PollFd::new(reader.as_fd(), PollFlags::POLLIN);
-        let mut waiting = vec![output()];
-        waiting.extend(self.pidfd.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        if !wait::ready(&mut waiting, Some(until))? {
-            return Err(late());
+    fn wait_for_output(&mut self, pipe: usize, until: Instant) -> io::Result<bool> {
+        loop {
+            let places = self.others(pipe);
+            let output = || self.readable(pipe).ok_or_else(no_such_pipe);
+            let mut waiting = vec![output()?];
+            waiting.extend(places.iter().filter_map(|&place| self.readable(place)));
+            waiting.extend(self.pidfd.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+            if !wait::ready(&mut waiting, Some(until))? {
+                return Err(late());
+            }
+            let ready: Vec<bool> = waiting.iter().map(|one| one.any().unwrap_or(true)).collect();
+            if ready[0] {
+                return Ok(true);
+            }
+            if ready[1 + places.len()..].contains(&true) {
+                // The second look, because the child may have written after the first was taken and before it exited.
+                return wait::ready(&mut [output()?], Some(Instant::now()));
+            }
+            for (place, _) in places.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+                self.read_ahead(*place)?;
+            }
+            if Instant::now() >= until {
+                return Err(late());
+            }
         }
-        // The second look, because the child may have written after the first was taken and before it exited.
-        Ok(waiting[0].any().unwrap_or(true) || wait::ready(&mut [output()], Some(Instant::now()))?)
     }
 }
 
@@ -235,7 +275,7 @@ impl Child for RealChild {
                     taken += ahead.len().saturating_sub(octets_max);
                     ahead.truncate(octets_max);
                 }
-                End::Write(_) | End::Closed(_) => {}
+                End::Write(_) | End::Prose(..) | End::Closed(_) => {}
             }
         }
         let Some(End::Closed(kept)) = self.pipes.get_mut(pipe) else {
@@ -244,6 +284,48 @@ impl Child for RealChild {
         let mut kept = std::mem::take(kept);
         kept.truncate(octets_max);
         Ok(kept)
+    }
+
+    fn read_some(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>> {
+        let until = self.deadline.step(self.pace);
+        loop {
+            // Also one that speaks all the time has to end some time.
+            if Instant::now() >= until {
+                return Err(late());
+            }
+            match self.pipes.get_mut(pipe) {
+                Some(End::Read(_, ahead) | End::Closed(ahead)) if !ahead.is_empty() => {
+                    let rest = ahead.split_off(octets_max.min(ahead.len()));
+                    return Ok(std::mem::replace(ahead, rest));
+                }
+                Some(End::Closed(_)) => return Ok(Vec::new()),
+                Some(End::Read(..)) => {}
+                _ => return Err(no_such_pipe()),
+            }
+            if self.wait_for_output(pipe, until)? {
+                self.read_ahead(pipe)?;
+            } else {
+                self.close(pipe);
+            }
+        }
+    }
+
+    fn prose(&mut self, pipe: usize) -> Vec<u8> {
+        for _ in 0..PROSE_READS_MAX {
+            let Some(End::Prose(reader, _)) = self.pipes.get(pipe) else { break };
+            let mut waiting = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+            if !wait::ready(&mut waiting, Some(Instant::now())).unwrap_or(false) || self.read_ahead(pipe).is_err() {
+                break;
+            }
+        }
+        match self.pipes.get(pipe) {
+            Some(End::Prose(_, kept) | End::Closed(kept)) => kept.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn set_pace(&mut self, pace: Duration) {
+        self.pace = pace;
     }
 
     fn wait(&mut self) -> io::Result<Exit> {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{Child, Direction, Exit, Job, Process};
 
@@ -18,6 +19,8 @@ pub struct Canned {
     pub leaves_octets: usize,
     /// What it writes to every pipe that comes from it.
     pub output: Vec<u8>,
+    /// What it says in pipes of prose.
+    pub prose: Vec<u8>,
     /// How it ends, or why waiting for that fails (`TimedOut`: it hangs).
     pub exit: Result<Exit, io::ErrorKind>,
 }
@@ -30,6 +33,7 @@ impl Default for Canned {
             reads_octets: usize::MAX,
             leaves_octets: 0,
             output: Vec::new(),
+            prose: Vec::new(),
             exit: Ok(Exit::Code(0)),
         }
     }
@@ -144,6 +148,24 @@ impl Child for FakeChild {
         self.check(pipe, Direction::FromChild)?;
         Ok(self.outcome.output[..octets_max.min(self.outcome.output.len())].to_vec())
     }
+
+    /// At most a line at a time, as from a program that waits for us after each.
+    fn read_some(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>> {
+        self.check(pipe, Direction::FromChild)?;
+        let output = &mut self.outcome.output;
+        if output.is_empty() {
+            // Where it hangs, it does so here.
+            return self.outcome.exit.map(|_| Vec::new()).map_err(Into::into);
+        }
+        let line = output.iter().position(|&octet| octet == b'\n').map_or(output.len(), |end| end + 1);
+        Ok(output.drain(..line.min(octets_max)).collect())
+    }
+
+    fn prose(&mut self, _: usize) -> Vec<u8> {
+        self.outcome.prose.clone()
+    }
+
+    fn set_pace(&mut self, _: Duration) {}
 
     fn wait(&mut self) -> io::Result<Exit> {
         let exit = self.outcome.exit?;

@@ -5,13 +5,17 @@
 //! outlives its [`Child`] unless it has ended by itself or asked its own children to.
 
 mod child;
+mod dialog;
 mod fake;
 
 use std::ffi::{CString, OsString};
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -20,13 +24,20 @@ pub use fake::{Canned, FakeProcess, Ran};
 
 use child::{End, RealChild};
 
-use super::{Deadline, PACE_DEFAULT};
+use super::{Deadline, PACE_DEFAULT, Stream};
 use crate::sys::{self, watchdog};
 
 /// Other programs.
 pub trait Process {
     /// Starts one. A program that cannot be started is an error here, never an exit status.
     fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>>;
+
+    /// Starts one to talk with: what is written is its standard input, what is read its standard output, in place of the
+    /// pipes that the job names. The beginning of its standard error is kept for [`Stream::aside`]. After
+    /// [`Stream::finish`] it may end by itself, within the pace; dropped before that, or after an error, it is killed.
+    fn converse(&self, job: &Job) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(dialog::Dialog::new(self.spawn(&dialog::job(job))?, job.pace)))
+    }
 }
 
 /// A program to run. Descriptors that no pipe names: 0 and 1 are /dev/null; 2 is ours, which `launch` has pointed away from
@@ -41,11 +52,26 @@ pub struct Job {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts; ours if None.
     pub directory: Option<PathBuf>,
+    /// A file that it reads at descriptor 0, from where the file stands. How far it has read then shows in that.
+    pub input: Option<Rc<File>>,
     /// Its pipes; [`Child`] knows them by their place here.
     pub pipes: Vec<Pipe>,
     /// Longest time without any progress in one step (60 s unless set).
     pub pace: Duration,
 }
+
+/// The same program with the same words; an input is the same only if it is the same open file.
+impl PartialEq for Job {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |job: &Self| {
+            let input = job.input.as_ref().map(Rc::as_ptr);
+            (job.program.clone(), job.arguments.clone(), job.environment.clone(), job.directory.clone(), input)
+        };
+        parts(self) == parts(other) && self.pipes == other.pipes && self.pace == other.pace
+    }
+}
+
+impl Eq for Job {}
 
 impl Job {
     /// A program without words, variables and pipes.
@@ -55,6 +81,7 @@ impl Job {
             arguments: Vec::new(),
             environment: Vec::new(),
             directory: None,
+            input: None,
             pipes: Vec::new(),
             pace: PACE_DEFAULT,
         }
@@ -77,6 +104,9 @@ pub enum Direction {
     ToChild,
     /// The child does.
     FromChild,
+    /// The child does, and what it says is of interest only where something went wrong: it is read beside everything else,
+    /// and its first 4,096 octets are kept for [`Child::prose`].
+    Prose,
 }
 
 impl Pipe {
@@ -89,6 +119,11 @@ impl Pipe {
     pub fn from_child(descriptors: &[i32]) -> Self {
         Self { direction: Direction::FromChild, descriptors: descriptors.to_vec() }
     }
+
+    /// One that the child writes prose to at these numbers.
+    pub fn prose(descriptors: &[i32]) -> Self {
+        Self { direction: Direction::Prose, descriptors: descriptors.to_vec() }
+    }
 }
 
 /// How a program ended.
@@ -99,6 +134,15 @@ pub enum Exit {
     /// By this signal.
     /// 0 for a real-time one.
     Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
 }
 
 /// A program that runs. Dropped before it has been waited for, it is killed with its whole process group.
@@ -115,6 +159,13 @@ pub trait Child {
     fn close(&mut self, pipe: usize);
     /// Reads to the end of what the child writes, or until it has exited; keeps the first `octets_max`, drops the rest.
     fn read(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>>;
+    /// Waits until there is something to be read, and takes at most `octets_max` of it; nothing: it has closed its end, or has
+    /// exited.
+    fn read_some(&mut self, pipe: usize, octets_max: usize) -> io::Result<Vec<u8>>;
+    /// The beginning of what it has said so far in a pipe of prose; does not wait.
+    fn prose(&mut self, pipe: usize) -> Vec<u8>;
+    /// Sets the longest time without any progress in one step, which the job set first.
+    fn set_pace(&mut self, pace: Duration);
     /// Waits for its end. Read its pipes first: a child that cannot get rid of its output does not end.
     fn wait(&mut self) -> io::Result<Exit>;
     /// Sends SIGKILL to its process group.
@@ -139,7 +190,7 @@ impl Process for RealProcess {
     fn spawn(&self, job: &Job) -> io::Result<Box<dyn Child>> {
         static PREPARED: std::sync::Once = std::sync::Once::new();
         PREPARED.call_once(sys::prepare_for_children);
-        let (ours, theirs) = open_pipes(&job.pipes)?;
+        let (ours, theirs) = open_pipes(job)?;
         let id = start(job, &theirs)?;
         watchdog::add_group(id);
         // From here on the child has an owner who kills it, whatever fails.
@@ -155,9 +206,9 @@ impl Process for RealProcess {
 /// Our ends, and the child's with the numbers they get there.
 type Ends = (Vec<End>, Vec<(OwnedFd, Vec<RawFd>)>);
 
-fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
+fn open_pipes(job: &Job) -> io::Result<Ends> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for pipe in pipes {
+    for pipe in &job.pipes {
         let (reader, writer) = io::pipe()?;
         let their_end: OwnedFd = match pipe.direction {
             Direction::ToChild => {
@@ -170,11 +221,18 @@ fn open_pipes(pipes: &[Pipe]) -> io::Result<Ends> {
                 ours.push(End::Read(reader, Vec::new()));
                 writer.into()
             }
+            Direction::Prose => {
+                ours.push(End::Prose(reader, Vec::new()));
+                writer.into()
+            }
         };
         theirs.push((their_end, pipe.descriptors.clone()));
     }
+    if let Some(file) = &job.input {
+        theirs.push((file.try_clone()?.into(), vec![0]));
+    }
     // A child's end must not be overwritten by another one before it is in its place.
-    let numbers: Vec<RawFd> = pipes.iter().flat_map(|pipe| pipe.descriptors.clone()).collect();
+    let numbers: Vec<RawFd> = theirs.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
     let mut set_aside = Vec::new();
     for (end, _) in &mut theirs {
         while numbers.contains(&end.as_raw_fd()) {
@@ -397,6 +455,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_as_input() {
+        use std::io::{Seek, Write};
+        for (script, said, read) in [("cat", "whole", 5), ("head -c 2; exit 0", "wh", 2), ("exit 0", "", 0)] {
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(b"whole").and_then(|()| file.rewind()).expect("room for it");
+            let file = Rc::new(file);
+            let pipes = vec![Pipe::to_child(&[]), Pipe::from_child(&[1])];
+            assert_eq!(run(&Job { input: Some(file.clone()), pipes, ..shell(script) }).0, said);
+            assert_eq!((&*file).stream_position().ok(), Some(read), "{script}");
+        }
+    }
+
+    #[test]
     fn a_child_that_stops_reading_is_a_broken_pipe_and_its_status_counts() {
         let mut child = spawn(&shell("exit 31"));
         let many = vec![0; 1 << 20];
@@ -512,6 +583,91 @@ mod tests {
             self.arguments.push(file.into());
             self
         }
+    }
+
+    /// A shell to talk with.
+    fn talk(script: &str, pace: Duration) -> Box<dyn Stream> {
+        let mut job = shell(script);
+        job.pace = pace;
+        RealProcess::new(Deadline::default()).converse(&job).expect("it starts")
+    }
+
+    #[test]
+    fn a_program_can_be_talked_with() {
+        let mut stream = talk("echo hi; read a; echo got $a; cat; echo bye >&2; exit 3", LONG);
+        let mut said = [0; 99];
+        let octets = stream.read(&mut said).expect("it greets");
+        assert_eq!(&said[..octets], b"hi\n");
+        assert_eq!(stream.aside(), (None, Vec::new()), "it runs, and has nothing to complain of");
+        stream.write_all(b"x\n").expect("it reads");
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).expect("it answers");
+        assert_eq!(&answer, b"got x\n");
+        // More than the pipes hold, both ways.
+        let many = vec![b'm'; 300_000];
+        stream.write_all(&many).expect("it reads");
+        stream.finish().expect("its input is closed");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("it answers");
+        assert!(rest == many, "{}", rest.len());
+        assert_eq!(stream.aside(), (Some(Exit::Code(3)), b"bye\n".to_vec()));
+        assert!(stream.write(b"x").is_err(), "closed");
+    }
+
+    #[test]
+    fn a_program_that_does_not_talk_as_it_should() {
+        // The kind of the first error or None for the end; how it ended; how it began to complain.
+        #[rustfmt::skip]
+        let table = [
+            ("exit 4", None, Some(Exit::Code(4)), ""),
+            ("echo no >&2; kill -9 $$", None, Some(Exit::Signal(9)), "no\n"),
+            ("sleep 20", Some(io::ErrorKind::TimedOut), None, ""),
+            ("exec >&-; sleep 20", None, None, ""),
+            // Its complaints are read for as long as it makes some, but they are no progress.
+            ("yes >&2", Some(io::ErrorKind::TimedOut), None, "y\ny\n"),
+            ("head -c 300000 /dev/zero | tr '\\0' z >&2; exit 5", None, Some(Exit::Code(5)), "zzzz"),
+            // Another one holds its output open.
+            ("sleep 5 & exit 6", None, Some(Exit::Code(6)), ""),
+        ];
+        for (script, kind, exit, prose) in table {
+            let start = Instant::now();
+            let mut stream = talk(script, if kind.is_some() { SHORT } else { LONG });
+            let read = stream.read(&mut [0; 9]);
+            assert_eq!(read.as_ref().map_err(io::Error::kind).copied(), kind.map_or(Ok(0), Err), "{script}");
+            let (ended, said) = stream.aside();
+            assert_eq!(ended, exit, "{script}");
+            assert!(said.len() <= 4096 && said.starts_with(prose.as_bytes()), "{script}: {}", said.escape_ascii());
+            drop(stream.finish());
+            drop(stream);
+            assert!(start.elapsed() < LONG / 4, "{script}");
+        }
+    }
+
+    #[test]
+    fn only_a_program_that_was_told_to_end_may_do_so_by_itself() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mark = directory.path().join("mark");
+        let script = format!("echo hi; cat >/dev/null; sleep 0.1; echo a goodbye; echo >{}", mark.display());
+        for finished in [false, true] {
+            let start = Instant::now();
+            let mut stream = talk(&script, LONG);
+            stream.read_exact(&mut [0; 3]).expect("it greets");
+            if finished {
+                stream.finish().expect("closed");
+            }
+            drop(stream);
+            assert_eq!(mark.exists(), finished);
+            // The other one is killed at once.
+            assert!(finished || start.elapsed() < LONG / 4);
+        }
+        // But not for ever.
+        let start = Instant::now();
+        let mut stream = talk("echo hi; sleep 20", LONG);
+        stream.read_exact(&mut [0; 3]).expect("it greets");
+        stream.set_pace(SHORT);
+        stream.finish().expect("closed");
+        drop(stream);
+        assert!(start.elapsed() < LONG / 4);
     }
 
     fn grandchild_of(id: i32) -> Option<i32> {
