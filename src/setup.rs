@@ -41,14 +41,10 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("hosts_allow", "limits and rules by client address"),
-    ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
     ("fcrdns", "DNS names of clients, forward and back"),
-    ("whitelist", "lists of trusted clients and senders"),
-    ("whitelist_soft", "lists of trusted clients and senders"),
     ("dns_whitelist_soft", "DNS lists of trusted clients"),
     ("ident/geoip", "countries of clients"),
     ("ident/p0f", "operating systems of clients"),
@@ -58,15 +54,11 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("helo", "tests of HELO names"),
     ("check_spamhelo", "HELO names to refuse"),
     ("parse_addr_withhelo", "no parameters after HELO"),
-    ("badmailfromto", "senders to refuse for one recipient"),
-    ("check_badmailfromto", "senders to refuse for one recipient"),
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
     ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),
-    ("rcpt_regexp", "recipients by pattern"),
-    ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("user_config", "settings by recipient"),
     ("bogus_bounce", "bounces that are none"),
@@ -371,8 +363,10 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
     if let Some((observe, _)) = settings.take::<bool>("observe")? {
         standard.observe = observe;
     }
-    // A logger's own matter. Any other plugin's decisions are in the record whatever their level.
+    // The own matter of loggers, and of connection_time, which only logs. Any other plugin's decisions are in the record whatever
+    // their level.
     if entry.kind != Kind::Logger
+        && entry.name != "connection_time"
         && let Some((level, origin)) = settings.take::<String>("loglevel")?
         && let Err(fault) = level.trim_start_matches(['+', '-']).parse::<Level>()
     {
