@@ -50,7 +50,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("whitelist", "lists of trusted clients and senders"),
     ("whitelist_soft", "lists of trusted clients and senders"),
     ("dns_whitelist_soft", "DNS lists of trusted clients"),
-    ("ident/geoip", "countries of clients"),
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),

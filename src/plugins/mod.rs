@@ -43,6 +43,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &ident::geoip::ENTRY,
     &ident::p0f::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,

@@ -1,5 +1,8 @@
 //! Plugins that find out about a client what it does not say itself, and note it in the session and in the message.
 
+pub mod geoip;
+#[cfg(test)]
+mod mmdb;
 pub mod p0f;
 
 use crate::hook::{Answer, Change, Content, Ruling, Trouble};
