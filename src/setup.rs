@@ -67,8 +67,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("user_config", "settings by recipient"),
-    ("bogus_bounce", "bounces that are none"),
-    ("check_bogus_bounce", "bounces that are none"),
     ("dkim", "DKIM"),
     ("dmarc", "DMARC"),
     ("uribl", "DNS lists of domains in texts"),

@@ -5,6 +5,7 @@ pub mod aliases;
 pub mod badmailfrom;
 pub mod badrcptto;
 pub mod client_options;
+pub mod bogus_bounce;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -35,6 +36,7 @@ pub const ENTRIES: &[&Entry] = &[
     &badmailfrom::ENTRY,
     &badrcptto::ENTRY,
     &client_options::ENTRY,
+    &bogus_bounce::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
