@@ -20,6 +20,7 @@ pub mod logging;
 pub mod r#loop;
 pub mod naughty;
 pub mod noop_counter;
+pub mod parse_addr_withhelo;
 pub mod quit_fortune;
 pub mod random_error;
 pub mod rcpt_ok;
@@ -57,6 +58,7 @@ pub const ENTRIES: &[&Entry] = &[
     &r#loop::ENTRY,
     &naughty::ENTRY,
     &noop_counter::ENTRY,
+    &parse_addr_withhelo::ENTRY,
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
     &rcpt_ok::ENTRY,
