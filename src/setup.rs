@@ -65,7 +65,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("rcpt_regexp", "recipients by pattern"),
     ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
-    ("user_config", "settings by recipient"),
     ("dkim", "DKIM"),
     ("dmarc", "DMARC"),
     ("uribl", "DNS lists of domains in texts"),

@@ -27,6 +27,7 @@ pub mod rcpt_ok;
 pub mod relay;
 mod shared;
 pub mod tarpit;
+pub mod user_config;
 
 use crate::hook::Entry;
 
@@ -64,4 +65,5 @@ pub const ENTRIES: &[&Entry] = &[
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
     &tarpit::ENTRY,
+    &user_config::ENTRY,
 ];
