@@ -70,7 +70,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("uribl", "DNS lists of domains in texts"),
     ("spamassassin", "scores of SpamAssassin"),
     ("dspam", "scores of DSPAM"),
-    ("content_log", "copies of messages"),
     ("virus/clamav", "ClamAV, by clamscan"),
     ("virus/clamdscan", "ClamAV, by clamd"),
     ("http_config", "settings fetched by HTTP"),

@@ -6,6 +6,7 @@ pub mod badmailfrom;
 pub mod badrcptto;
 pub mod client_options;
 pub mod bogus_bounce;
+pub mod content_log;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -39,6 +40,7 @@ pub const ENTRIES: &[&Entry] = &[
     &badrcptto::ENTRY,
     &client_options::ENTRY,
     &bogus_bounce::ENTRY,
+    &content_log::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
