@@ -247,11 +247,27 @@ impl Setup {
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).
     ///
     /// # Errors
-    /// Every fault of what they answered.
+    /// Every fault of what they answered, or why they could not.
     pub fn ask_plugins(&mut self, chain: &mut Chain) -> Result<(), Vec<ConfigError>> {
-        if chain.wants(Hook::Config) {
-            self.core = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut |name| chain.config(name))?;
+        if !chain.wants(Hook::Config) {
+            return Ok(());
         }
+        let mut trouble = None;
+        let mut ask = |name: &str| {
+            // One is enough.
+            if trouble.is_some() {
+                return None;
+            }
+            chain.config(name).unwrap_or_else(|error| {
+                trouble = Some(ConfigError::new(error.0));
+                None
+            })
+        };
+        let read = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut ask);
+        if let Some(trouble) = trouble {
+            return Err(vec![trouble]);
+        }
+        self.core = read?;
         Ok(())
     }
 
