@@ -72,7 +72,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("dspam", "scores of DSPAM"),
     ("virus/clamav", "ClamAV, by clamscan"),
     ("virus/clamdscan", "ClamAV, by clamd"),
-    ("http_config", "settings fetched by HTTP"),
     ("auth/auth_checkpassword", "SMTP AUTH"),
     ("auth/auth_cvm_unix_local", "SMTP AUTH"),
     ("auth/auth_flat_file", "SMTP AUTH"),

@@ -15,6 +15,7 @@ pub mod earlytalker;
 pub mod footer;
 pub mod headers;
 pub mod help;
+pub mod http_config;
 pub mod ident;
 pub mod loadcheck;
 pub mod logging;
@@ -49,6 +50,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &http_config::ENTRY,
     &ident::geoip::ENTRY,
     &ident::p0f::ENTRY,
     &loadcheck::ENTRY,
