@@ -4,8 +4,8 @@ pub mod addsig;
 pub mod aliases;
 pub mod badmailfrom;
 pub mod badrcptto;
-pub mod client_options;
 pub mod bogus_bounce;
+pub mod client_options;
 pub mod content_log;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
@@ -39,8 +39,8 @@ pub const ENTRIES: &[&Entry] = &[
     &aliases::ENTRY,
     &badmailfrom::ENTRY,
     &badrcptto::ENTRY,
-    &client_options::ENTRY,
     &bogus_bounce::ENTRY,
+    &client_options::ENTRY,
     &content_log::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
