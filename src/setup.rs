@@ -46,32 +46,24 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("rhsbl", "DNS lists of senders' domains"),
     ("fcrdns", "DNS names of clients, forward and back"),
     ("dns_whitelist_soft", "DNS lists of trusted clients"),
-    ("ident/geoip", "countries of clients"),
-    ("ident/p0f", "operating systems of clients"),
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
     ("helo", "tests of HELO names"),
     ("check_spamhelo", "HELO names to refuse"),
-    ("parse_addr_withhelo", "no parameters after HELO"),
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
     ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
-    ("user_config", "settings by recipient"),
-    ("bogus_bounce", "bounces that are none"),
-    ("check_bogus_bounce", "bounces that are none"),
     ("dkim", "DKIM"),
     ("dmarc", "DMARC"),
     ("uribl", "DNS lists of domains in texts"),
     ("spamassassin", "scores of SpamAssassin"),
     ("dspam", "scores of DSPAM"),
-    ("content_log", "copies of messages"),
     ("virus/clamav", "ClamAV, by clamscan"),
     ("virus/clamdscan", "ClamAV, by clamd"),
-    ("http_config", "settings fetched by HTTP"),
     ("auth/auth_checkpassword", "SMTP AUTH"),
     ("auth/auth_cvm_unix_local", "SMTP AUTH"),
     ("auth/auth_flat_file", "SMTP AUTH"),
@@ -246,11 +238,27 @@ impl Setup {
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).
     ///
     /// # Errors
-    /// Every fault of what they answered.
+    /// Every fault of what they answered, or why they could not.
     pub fn ask_plugins(&mut self, chain: &mut Chain) -> Result<(), Vec<ConfigError>> {
-        if chain.wants(Hook::Config) {
-            self.core = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut |name| chain.config(name))?;
+        if !chain.wants(Hook::Config) {
+            return Ok(());
         }
+        let mut trouble = None;
+        let mut ask = |name: &str| {
+            // One is enough.
+            if trouble.is_some() {
+                return None;
+            }
+            chain.config(name).unwrap_or_else(|error| {
+                trouble = Some(ConfigError::new(error.0));
+                None
+            })
+        };
+        let read = Core::read_asking(&self.dir, &|name| std::env::var_os(name), &mut ask);
+        if let Some(trouble) = trouble {
+            return Err(vec![trouble]);
+        }
+        self.core = read?;
         Ok(())
     }
 

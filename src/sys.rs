@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod arena;
+pub mod map;
 mod names;
 mod signals;
 pub mod wait;

@@ -31,6 +31,7 @@ pub use dns::DnsSettings;
 pub use error::{ConfigError, Fault, Origin};
 pub use nearest::nearest;
 pub use plugin_file::{PluginFile, find_plugins_dir, plugin_file};
+pub use read::foreign_text;
 pub use settings::Settings;
 
 /// The environment, asked by name; a test brings its own.

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
@@ -19,6 +20,28 @@ pub(super) fn read_text(path: &Path, octets_max: usize) -> Result<String, Config
         Some(rest) => rest.to_owned(),
         None => text,
     })
+}
+
+/// A whole file that others than the administrator may write: a user's. Only a plain file, never through a link, and without
+/// waiting (a FIFO has no end). `None`: there is none.
+pub fn foreign_text(path: &Path, octets_max: usize) -> Result<Option<String>, ConfigError> {
+    let fault = |fault: Fault| ConfigError::at(path, 0, fault);
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match openat(AT_FDCWD, path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        Err(Errno::ELOOP) => return Err(fault("is a link, which is not followed here".into())),
+        Err(error) => return Err(fault(io::Error::from(error).into())),
+    };
+    if !file.metadata().map_err(|error| fault(error.into()))?.is_file() {
+        return Err(fault("is no plain file".into()));
+    }
+    let mut octets = Vec::new();
+    file.take(octets_max as u64 + 1).read_to_end(&mut octets).map_err(|error| fault(error.into()))?;
+    if octets.len() > octets_max {
+        return Err(fault(Fault::TooLarge { octets_max }));
+    }
+    String::from_utf8(octets).map(Some).map_err(|_| fault(Fault::NotUtf8))
 }
 
 /// The lines of a text, each with its number. Faster than `str::lines` where most are short.

@@ -129,18 +129,16 @@ impl Chain {
     }
 
     /// A core setting as a plugin answers it.
-    pub fn config(&mut self, name: &str) -> Option<Vec<String>> {
-        if !self.hooks.contains(Hook::Config) {
-            return None;
-        }
-        let mut found = None;
-        for link in self.links.iter_mut().filter(|link| link.wants(Hook::Config)) {
-            link.tell(&self.world, |plugin| found = plugin.config(name));
-            if found.is_some() {
-                break;
+    ///
+    /// # Errors
+    /// What kept a plugin from answering, whose `on_error` is not to do without.
+    pub fn config(&mut self, name: &str) -> Result<Option<Vec<String>>, Trouble> {
+        for link in self.links.iter_mut().filter(|link| link.has(Hook::Config) && link.off.is_none()) {
+            if let Some(found) = link.config(&self.world, name)? {
+                return Ok(Some(found));
             }
         }
-        found
+        Ok(None)
     }
 
     fn ask<F: Facts>(&mut self, hook: Hook, at: &mut F, question: impl Fn(&mut dyn Plugin, &F) -> Answer) -> Outcome {

@@ -138,6 +138,24 @@ impl Link {
         })
     }
 
+    /// Asks the plugin for a core setting.
+    ///
+    /// # Errors
+    /// What kept it from answering, if its `on_error` is not to do without.
+    pub fn config(&mut self, world: &World, name: &str) -> Result<Option<Vec<String>>, Trouble> {
+        let mut found = None;
+        let asked = self.put(world, None, |plugin| {
+            found = plugin.config(name)?;
+            Ok(super::Ruling::decline())
+        });
+        let Err(trouble) = asked else { return Ok(found) };
+        tracing::error!("{}: error, at config: {name}: {trouble}", self.name);
+        match self.standard.on_error {
+            OnError::Defer => Err(Trouble::new(format!("{}: {name}: {trouble}", self.name))),
+            OnError::Decline => Ok(None),
+        }
+    }
+
     /// Tells the plugin of an event whose answer would be ignored.
     pub fn tell(&mut self, world: &World, message: impl FnOnce(&mut dyn Plugin)) {
         let told = self.put(world, None, |plugin| {

@@ -304,8 +304,11 @@ pub trait Plugin {
     /// After `disconnect`.
     fn post_connection(&mut self, _at: &End<'_>) {}
     /// The core looks up one of its settings by file name; the answer replaces the file's lines.
-    fn config(&mut self, _name: &str) -> Option<Vec<String>> {
-        None
+    ///
+    /// # Errors
+    /// When it cannot say whether it has an answer. `on_error` decides whether the file counts, or no session begins.
+    fn config(&mut self, _name: &str) -> Result<Option<Vec<String>>, Trouble> {
+        Ok(None)
     }
     /// A log line is written.
     ///

@@ -5,8 +5,10 @@ pub mod aliases;
 pub mod badmailfrom;
 pub mod badmailfromto;
 pub mod badrcptto;
+pub mod bogus_bounce;
 pub mod client_options;
 pub mod connection_time;
+pub mod content_log;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -16,11 +18,14 @@ pub mod footer;
 pub mod headers;
 pub mod help;
 pub mod hosts_allow;
+pub mod http_config;
+pub mod ident;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
 pub mod naughty;
 pub mod noop_counter;
+pub mod parse_addr_withhelo;
 pub mod quit_fortune;
 pub mod random_error;
 pub mod rcpt_map;
@@ -29,6 +34,7 @@ pub mod rcpt_regexp;
 pub mod relay;
 mod shared;
 pub mod tarpit;
+pub mod user_config;
 pub mod whitelist;
 
 use crate::hook::Entry;
@@ -40,8 +46,10 @@ pub const ENTRIES: &[&Entry] = &[
     &badmailfrom::ENTRY,
     &badmailfromto::ENTRY,
     &badrcptto::ENTRY,
+    &bogus_bounce::ENTRY,
     &client_options::ENTRY,
     &connection_time::ENTRY,
+    &content_log::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
@@ -51,6 +59,9 @@ pub const ENTRIES: &[&Entry] = &[
     &headers::ENTRY,
     &help::ENTRY,
     &hosts_allow::ENTRY,
+    &http_config::ENTRY,
+    &ident::geoip::ENTRY,
+    &ident::p0f::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,
@@ -61,6 +72,7 @@ pub const ENTRIES: &[&Entry] = &[
     &r#loop::ENTRY,
     &naughty::ENTRY,
     &noop_counter::ENTRY,
+    &parse_addr_withhelo::ENTRY,
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
     &rcpt_map::ENTRY,
@@ -68,5 +80,6 @@ pub const ENTRIES: &[&Entry] = &[
     &rcpt_regexp::ENTRY,
     &relay::ENTRY,
     &tarpit::ENTRY,
+    &user_config::ENTRY,
     &whitelist::ENTRY,
 ];

@@ -13,8 +13,10 @@ pub(super) mod text;
 pub(super) mod fixture;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::{Settings, same_name};
+use crate::world::World;
 
 /// A place as evidence names it: "badmailfrom line 3".
 pub(super) fn place(file: &Path, line: usize) -> String {
@@ -26,4 +28,14 @@ pub(super) fn place(file: &Path, line: usize) -> String {
 pub(super) fn called(settings: &Settings, name: &str) -> bool {
     let label = settings.plugin();
     same_name(label.split_once(':').map_or(label, |(name, _)| name), name)
+}
+
+/// Does something that asks the outside, which then has no more than this time, nor more than the hook has.
+pub(super) fn within<T>(world: &World, time: Duration, act: impl FnOnce() -> T) -> T {
+    let until = world.clock.instant() + time;
+    let before = world.deadline.get();
+    world.deadline.replace(Some(before.map_or(until, |before| before.min(until))));
+    let result = act();
+    world.deadline.replace(before);
+    result
 }
