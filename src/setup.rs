@@ -63,8 +63,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
-    ("greylisting", "greylisting"),
-    ("denysoft_greylist", "greylisting"),
     ("rcpt_regexp", "recipients by pattern"),
     ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),

@@ -11,6 +11,7 @@ pub mod delay_deny;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod footer;
+pub mod greylisting;
 pub mod headers;
 pub mod help;
 pub mod loadcheck;
@@ -40,6 +41,7 @@ pub const ENTRIES: &[&Entry] = &[
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
     &footer::ENTRY,
+    &greylisting::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
     &loadcheck::ENTRY,
