@@ -59,14 +59,13 @@ mod system;
 mod timeline;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use self::exclude::Excluded;
 use self::settings::{Mode, Settings};
 use self::system::Condition;
 use self::timeline::{Seen, Times};
-use super::shared::{called, names};
+use super::shared::{called, names, network};
 use crate::config::{ConfigError, Settings as Given};
 use crate::hook::{
     Answer, Change, Data, Denial, End, Entry, Hook, Mail, OnError, Plugin, Rcpt, Reject, Ruling, Session, Trouble,
@@ -292,7 +291,7 @@ impl Greylisting {
         let mut words = Vec::new();
         if self.settings.remote_ip || self.settings.network {
             let ip = session.connection.remote_ip?.to_canonical();
-            words.push(if self.settings.network { network(ip) } else { ip.to_string() });
+            words.push(if self.settings.network { network::around(ip) } else { ip.to_string() });
         }
         if self.settings.sender {
             words.push(from.mailbox().map(folded).unwrap_or_default());
@@ -316,17 +315,6 @@ fn noting(names: Option<names::Found>, ruling: Ruling) -> Ruling {
         None => ruling,
     };
     ruling.change(Change::NoteNames(found.names))
-}
-
-/// 192.0.2.0/24, 2001:db8:0:1::/64.
-fn network(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(ip) => format!("{}/64", Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-    }
 }
 
 /// In small letters, the domain in A-labels, a local-part with a blank in quotes.

@@ -14,6 +14,7 @@ pub mod footer;
 pub mod greylisting;
 pub mod headers;
 pub mod help;
+pub mod limit;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
@@ -44,6 +45,7 @@ pub const ENTRIES: &[&Entry] = &[
     &greylisting::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &limit::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,
