@@ -54,7 +54,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("resolvable_fromhost", "senders' domains in the DNS"),
     ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
-    ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("dkim", "DKIM"),

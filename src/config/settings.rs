@@ -100,6 +100,11 @@ impl Settings {
         self.overrides.push(Member { key: key.to_owned(), value: Given::Text(text.to_owned()), origin });
     }
 
+    /// A value of a key, over which the line and the file win: for settings that old configurations have in a file of their own.
+    pub fn default_to(&mut self, key: &str, text: &str, origin: Origin) {
+        self.file.push(Member { key: key.to_owned(), value: Given::Text(text.to_owned()), origin });
+    }
+
     /// An old key means a new one. Giving both is a fault.
     pub fn rename(&mut self, old: &str, new: &str) {
         self.renames.push((old.to_owned(), new.to_owned()));

@@ -15,11 +15,13 @@ pub mod delay_deny;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod footer;
+pub mod greylisting;
 pub mod headers;
 pub mod help;
 pub mod hosts_allow;
 pub mod http_config;
 pub mod ident;
+pub mod limit;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
@@ -56,12 +58,14 @@ pub const ENTRIES: &[&Entry] = &[
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
     &footer::ENTRY,
+    &greylisting::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
     &hosts_allow::ENTRY,
     &http_config::ENTRY,
     &ident::geoip::ENTRY,
     &ident::p0f::ENTRY,
+    &limit::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,

@@ -80,7 +80,10 @@ fn unknown(setup: &Setup, name: &str, read: &BTreeSet<PathBuf>, findings: &mut F
     let names_it = |line: &ChainLine| {
         line.arguments.iter().any(|word| setup.dir.path().join(word) == path || word.rsplit('/').next() == Some(name))
     };
-    if name.starts_with('.') || included || setup.lines.iter().chain(&setup.logging).any(names_it) {
+    // A list of files, whose form is not ours.
+    let excluding = setup.dir.list("greylist_exclude_files").unwrap_or_default();
+    let excluding = excluding.iter().any(|listed| setup.dir.path().join(&listed.text) == path);
+    if name.starts_with('.') || included || excluding || setup.lines.iter().chain(&setup.logging).any(names_it) {
         return;
     }
     match nearest(name, known::KNOWN.iter().map(|(known, _)| *known)) {
