@@ -1,9 +1,12 @@
 //! Joins configuration and rooms: reads a configuration directory, finds each line's plugin in the catalogue, builds the
 //! chain and the log's sinks. All faults are collected, each with file and line; one fault, and nothing is served.
 
+mod names;
+
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use self::names::{PLANNED, RETIRED};
 use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Origin, Settings, same_name};
 use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Plugin, Remake, Role, Standard};
 use crate::log::{Level, Line, Sink};
@@ -20,59 +23,6 @@ pub struct Options {
     /// `--chain`: `plugins.NAME` instead of `plugins`.
     pub chain: Option<String>,
 }
-
-/// Plugins of qpsmtpd that are retired on purpose: their lines load as a warning.
-pub const RETIRED: &[(&str, &str)] = &[
-    ("virus/aveclient", "the product is gone; use a scanner that lives"),
-    ("virus/bitdefender", "the product is gone; use a scanner that lives"),
-    ("virus/hbedv", "the product is gone; use a scanner that lives"),
-    ("virus/kavscanner", "the product is gone; use a scanner that lives"),
-    ("virus/klez_filter", "the worm is gone; any scanner knows it"),
-    ("virus/sophie", "the product is gone; use a scanner that lives"),
-    ("virus/uvscan", "the product is gone; use a scanner that lives"),
-    ("virus/check_for_hi_virus", "the worm is gone; any scanner knows it"),
-    ("domainkeys", "DomainKeys was replaced by DKIM (RFC 6376)"),
-    ("auth/authnull", "accepted every password; qpsmtpd removed it too"),
-    ("logging/apache", "postern does not run inside Apache"),
-    ("logging/connection_id", "qpsmtpd never supported it; every line here has the session's id"),
-    ("logging/transaction_id", "qpsmtpd never supported it; every line here has the session's id"),
-];
-
-/// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
-/// would silently drop a policy.
-pub const PLANNED: &[(&str, &str)] = &[
-    ("karma", "scores of clients, kept between connections"),
-    ("dnsbl", "DNS lists of clients"),
-    ("rhsbl", "DNS lists of senders' domains"),
-    ("fcrdns", "DNS names of clients, forward and back"),
-    ("dns_whitelist_soft", "DNS lists of trusted clients"),
-    ("stunnel", "the PROXY header"),
-    ("tls", "STARTTLS"),
-    ("milter", "mail filters that speak Sendmail's protocol"),
-    ("helo", "tests of HELO names"),
-    ("check_spamhelo", "HELO names to refuse"),
-    ("resolvable_fromhost", "senders' domains in the DNS"),
-    ("require_resolvable_fromhost", "senders' domains in the DNS"),
-    ("sender_permitted_from", "SPF"),
-    ("denysoft_greylist", "greylisting"),
-    ("qmail_deliverable", "recipients asked of qmail-deliverable"),
-    ("dkim", "DKIM"),
-    ("dmarc", "DMARC"),
-    ("uribl", "DNS lists of domains in texts"),
-    ("spamassassin", "scores of SpamAssassin"),
-    ("dspam", "scores of DSPAM"),
-    ("virus/clamav", "ClamAV, by clamscan"),
-    ("virus/clamdscan", "ClamAV, by clamd"),
-    ("auth/auth_checkpassword", "SMTP AUTH"),
-    ("auth/auth_cvm_unix_local", "SMTP AUTH"),
-    ("auth/auth_flat_file", "SMTP AUTH"),
-    ("auth/auth_imap", "SMTP AUTH"),
-    ("auth/auth_ldap_bind", "SMTP AUTH"),
-    ("auth/auth_vpopmail", "SMTP AUTH"),
-    ("auth/auth_vpopmail_sql", "SMTP AUTH"),
-    ("auth/auth_vpopmaild", "SMTP AUTH"),
-    ("auth/authdeny", "SMTP AUTH"),
-];
 
 /// A configuration directory as read, and what its lines name.
 pub struct Setup {
@@ -268,8 +218,14 @@ impl Setup {
 
     /// A file's path as the record shows it: from the configuration directory's name on.
     fn shown(&self, file: &Path) -> String {
-        let inside = self.dir.path().parent().and_then(|above| file.strip_prefix(above).ok());
-        inside.unwrap_or(file).to_string_lossy().into_owned()
+        // By octets: asked for every line of the chain, and taking paths apart costs more than the rest of it.
+        let octets = |path: &Path| path.as_os_str().as_encoded_bytes().len();
+        let dir = self.dir.path();
+        let above = dir.parent().map_or(0, octets);
+        let text = file.to_string_lossy();
+        let within = above > 0 && file.as_os_str().as_encoded_bytes().starts_with(dir.as_os_str().as_encoded_bytes());
+        let inside = if within { text.get(above..).map(|inside| inside.trim_start_matches('/')) } else { None };
+        inside.map_or_else(|| text.to_string(), str::to_owned)
     }
 }
 

@@ -206,6 +206,10 @@ impl Settings {
     /// Takes one key. Positional words leave no other rule than: a word that is the key's name is the key, wherever it
     /// stands. A value of that name is then a fault that is told, never a setting that is silently passed by.
     fn take_member(&mut self, key: &str) -> Result<Option<Member>, ConfigError> {
+        // Most lines say nothing beyond the plugin's name.
+        if self.words.is_empty() && [&self.set, &self.file, &self.overrides].iter().all(|given| given.is_empty()) {
+            return Ok(None);
+        }
         let mut found: Vec<Member> = Vec::new();
         while let Some(at) = self.words.iter().position(|word| same_key(word, key)) {
             let written = self.words.remove(at);
