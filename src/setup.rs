@@ -46,7 +46,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
-    ("fcrdns", "DNS names of clients, forward and back"),
     ("whitelist", "lists of trusted clients and senders"),
     ("whitelist_soft", "lists of trusted clients and senders"),
     ("dns_whitelist_soft", "DNS lists of trusted clients"),

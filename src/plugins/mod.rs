@@ -10,6 +10,7 @@ pub mod count_unrecognized_commands;
 pub mod delay_deny;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
+pub mod fcrdns;
 pub mod footer;
 pub mod headers;
 pub mod help;
@@ -39,6 +40,7 @@ pub const ENTRIES: &[&Entry] = &[
     &delay_deny::ENTRY,
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
+    &fcrdns::ENTRY,
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
