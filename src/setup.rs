@@ -44,7 +44,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("hosts_allow", "limits and rules by client address"),
     ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
-    ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
     ("whitelist", "lists of trusted clients and senders"),
     ("whitelist_soft", "lists of trusted clients and senders"),
