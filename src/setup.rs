@@ -47,7 +47,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("rhsbl", "DNS lists of senders' domains"),
     ("whitelist", "lists of trusted clients and senders"),
     ("whitelist_soft", "lists of trusted clients and senders"),
-    ("dns_whitelist_soft", "DNS lists of trusted clients"),
     ("ident/geoip", "countries of clients"),
     ("ident/p0f", "operating systems of clients"),
     ("stunnel", "the PROXY header"),

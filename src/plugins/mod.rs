@@ -8,6 +8,7 @@ pub mod client_options;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
+pub mod dns_whitelist_soft;
 pub mod dnsbl;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
@@ -39,6 +40,7 @@ pub const ENTRIES: &[&Entry] = &[
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
+    &dns_whitelist_soft::ENTRY,
     &dnsbl::ENTRY,
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
