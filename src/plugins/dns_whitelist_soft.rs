@@ -150,7 +150,7 @@ impl Plugin for DnsWhitelist {
     }
 
     fn wants(&self, hook: Hook) -> bool {
-        hook == Hook::Connect || self.settings.prefetch
+        self.world.config.exists(ZONES) && (hook == Hook::Connect || self.settings.prefetch)
     }
 
     fn check(&mut self) -> Vec<String> {
@@ -282,6 +282,9 @@ mod tests {
         plugin.pre_connection(&Connect { session: &mut session, line: &fixture::Silent }).unwrap();
         assert_eq!(dns.begun().len(), 2);
         let plugin = fixture::build(&ENTRY, "dns_whitelist_soft prefetch 0", &world).unwrap();
+        let (nothing, _dir) = fixture::world(&[]);
+        let idle = fixture::build(&ENTRY, "dns_whitelist_soft", &nothing).unwrap();
+        assert!(ENTRY.hooks.iter().all(|hook| !idle.wants(*hook)), "without the list it is never asked");
         assert!(!plugin.wants(Hook::PreConnection) && plugin.wants(Hook::Connect));
         assert!(fixture::build(&ENTRY, "dns_whitelist_soft timeout 0", &world).is_err());
     }

@@ -202,7 +202,7 @@ impl Plugin for Dnsbl {
 
     fn wants(&self, hook: Hook) -> bool {
         match hook {
-            Hook::PreConnection => self.settings.prefetch,
+            Hook::PreConnection => self.settings.prefetch && self.world.config.exists(ZONES),
             Hook::Connect => self.settings.decide == When::Connect || !self.settings.prefetch,
             _ => self.settings.decide == When::Rcpt,
         }
@@ -624,6 +624,7 @@ mod tests {
         let mut plugin = fixture::build(&ENTRY, "dnsbl", &world).unwrap();
         let session = &mut fixture::session(Some(IP));
         let at = Connect { session, line: &fixture::Silent };
+        assert!(!plugin.wants(Hook::PreConnection));
         plugin.pre_connection(&at).unwrap();
         let ruling = plugin.connect(&at).unwrap();
         assert!(matches!(ruling.verdict, Verdict::Decline) && ruling.evidence.is_empty() && ruling.changes.is_empty());
