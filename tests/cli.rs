@@ -329,7 +329,7 @@ fn faulty() -> Room {
         (
             "plugins",
             "# all of it\n\nearlytaker\nbadmailfrom rejct 1 reject_type maybe observe perhaps\nrcpt_ok # last\nrelay\nbadrcptto\n\
-             dnsbl reject naughty\nvirus/sophie\nMy::Plugin\n$include gone\nqueue/discard\nloop 0\nqueue/discard\nloop:x\n\
+             dmarc reject naughty\nvirus/sophie\nMy::Plugin\n$include gone\nqueue/discard\nloop 0\nqueue/discard\nloop:x\n\
              logging/devnull\nqueue/qmail-queue {ROOM}/bin/gone\nheaders requre From\n",
         ),
         ("logging", "logging/fil\nloop:1\n"),
@@ -377,7 +377,7 @@ warning: ROOM/config/plugins line 5: rcpt_ok: a # in a line begins no comment: i
 error: ROOM/config/plugins line 5: rcpt_ok: unknown setting \"#\"
 error: ROOM/config/relayclients line 4: relay: \"localhost\" is no address, no beginning of one (192.0.2. or 2001:db8:) and no network (192.0.2.0/24)
 error: ROOM/config/badrcptto line 1: badrcptto: \"/[/\" is not a pattern that can be used here: found unclosed character class
-error: ROOM/config/plugins line 8: dnsbl: postern does not have this plugin yet (DNS lists of clients): until it does, take the line out, or no mail is taken
+error: ROOM/config/plugins line 8: dmarc: postern does not have this plugin yet (DMARC): until it does, take the line out, or no mail is taken
 warning: ROOM/config/plugins line 9: virus/sophie: retired, the line does nothing: the product is gone; use a scanner that lives
 error: ROOM/config/plugins line 10: My::Plugin: there is no plugin \"My::Plugin\" (a Perl module cannot be run here)
 error: ROOM/config/plugins line 13: loop: hops_max: \"0\" is not a whole number of at least 1
@@ -437,7 +437,7 @@ fn check_names_a_chain_that_can_take_no_mail() {
         ("rcpt_ok\nqueue/qmail-queue {ROOM}/bin/none\n", "/bin/none"),
         ("rcpt_ok\nqueue/maildir /proc/mail\n", "/proc"),
         ("rcpt_ok\nqueue/exim-bsmtp\n", "name Exim's program with exim_path"),
-        ("dnsbl\nrcpt_ok\nqueue/discard\n", "does not have this plugin yet"),
+        ("dmarc\nrcpt_ok\nqueue/discard\n", "does not have this plugin yet"),
         ("rcpt_ok\nqueue/smtp-forward 127.0.0.1 1\n", "127.0.0.1:1: "),
         ("rcpt_ok\nqueue/lmtp /nonexistent/lmtp\n", "does a server listen there?"),
     ];
@@ -618,7 +618,7 @@ fn check_writes_json() {
     let found = of_line(8).unwrap();
     assert_eq!(
         (&found["event"], &found["grade"], &found["plugin"]),
-        (&"finding".into(), &"error".into(), &"dnsbl".into())
+        (&"finding".into(), &"error".into(), &"dmarc".into())
     );
     let last = objects.last().unwrap();
     assert_eq!(last["event"], "summary");
@@ -672,11 +672,7 @@ fn every_line_of_debians_configuration_is_understood_or_named_with_a_reason() {
         let outcome = run(&room, &["check"], "");
         let findings = findings(&outcome, &room);
         let errors: Vec<&str> = findings.lines().filter(|line| line.starts_with("error: ")).collect();
-        let mut expected = vec![
-            ("config/plugins line", "rhsbl", yet),
-            ("config/plugins line", "dnsbl", yet),
-            ("config/plugins line", "check_spamhelo", yet),
-        ];
+        let mut expected = vec![("config/plugins line", "rhsbl", yet), ("config/plugins line", "check_spamhelo", yet)];
         if let Some(reason) = reason {
             let name = queue.split(' ').next().unwrap();
             expected.push(("config/debian-queue-method line 2", name, reason));
@@ -697,7 +693,7 @@ fn without_the_lines_named_debians_configuration_serves() {
     let room = Room::bare();
     install_qpsmtpd(&room, &unpacked, "queue/maildir {ROOM}/mail");
     let plugins = fs::read_to_string(room.path("config/plugins")).unwrap();
-    let live = |line: &&str| !["rhsbl", "dnsbl", "check_spamhelo"].contains(line);
+    let live = |line: &&str| !["rhsbl", "check_spamhelo"].contains(line);
     room.config("plugins", &plugins.lines().filter(live).collect::<Vec<_>>().join("\n"));
     room.config("me", "mx.example\n");
     let outcome = run(&room, &["check"], "");
@@ -744,7 +740,7 @@ fn plugins_says_why_there_is_none() {
     let room = room();
     let rows = [
         ("rcptok", "there is no such plugin (did you mean \"rcpt_ok\"?)"),
-        ("dnsbl", "postern does not have this plugin yet (DNS lists of clients)"),
+        ("dmarc", "postern does not have this plugin yet (DMARC)"),
         ("virus/sophie", "retired"),
         ("zzzz", "there is no such plugin; `postern plugins` lists them"),
     ];

@@ -12,8 +12,11 @@ pub mod content_log;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
+pub mod dns_whitelist_soft;
+pub mod dnsbl;
 pub mod dont_require_anglebrackets;
 pub mod earlytalker;
+pub mod fcrdns;
 pub mod footer;
 pub mod greylisting;
 pub mod headers;
@@ -55,8 +58,11 @@ pub const ENTRIES: &[&Entry] = &[
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
+    &dns_whitelist_soft::ENTRY,
+    &dnsbl::ENTRY,
     &dont_require_anglebrackets::ENTRY,
     &earlytalker::ENTRY,
+    &fcrdns::ENTRY,
     &footer::ENTRY,
     &greylisting::ENTRY,
     &headers::ENTRY,

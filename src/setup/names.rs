@@ -21,10 +21,7 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
     ("karma", "scores of clients, kept between connections"),
-    ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
-    ("fcrdns", "DNS names of clients, forward and back"),
-    ("dns_whitelist_soft", "DNS lists of trusted clients"),
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),

@@ -154,7 +154,7 @@ fn duplicates(lines: &[ChainLine], findings: &mut Findings) {
 
 /// What comes before what.
 fn order(known: &[Known<'_>], findings: &mut Findings) {
-    let [mut queue, mut rcpt_ok, mut judge]: [Option<&ChainLine>; 3] = [None; 3];
+    let [mut queue, mut rcpt_ok, mut judge, mut dnsbl]: [Option<&ChainLine>; 4] = [None; 4];
     for (line, entry) in known.iter().copied() {
         if entry.kind == Kind::Logger {
             findings.line(Grade::Note, line, "loggers belong in the file logging; here it works all the same");
@@ -166,6 +166,15 @@ fn order(known: &[Known<'_>], findings: &mut Findings) {
                 first.line
             );
             findings.line(Grade::Warning, line, text);
+        }
+        // Both speak at connect, and a client that is refused is not made immune.
+        if let Some(first) = dnsbl.filter(|_| matches!(entry.name, "relay" | "dns_whitelist_soft")) {
+            let text =
+                format!("stands after dnsbl on line {}, which refuses clients that this one would spare", first.line);
+            findings.line(Grade::Warning, line, text);
+        }
+        if entry.name == "dnsbl" {
+            dnsbl = dnsbl.or(Some(line));
         }
         if judge.is_none() && entry.kind == Kind::Plugin && entry.hooks.iter().any(|hook| COUNTED.contains(hook)) {
             judge = Some(line);

@@ -5,6 +5,7 @@
 
 pub(super) mod address_list;
 pub(super) mod code;
+pub(super) mod dns_list;
 pub(super) mod names;
 pub(super) mod network;
 pub(super) mod text;
@@ -22,6 +23,19 @@ use crate::world::World;
 pub(super) fn place(file: &Path, line: usize) -> String {
     let name = file.file_name().unwrap_or(file.as_os_str());
     format!("{} line {line}", name.display())
+}
+
+/// Does what asks the world, within `timeout` and this part of the time that the plugin has left (2: half of it).
+pub(super) fn within<T>(world: &World, timeout: Duration, part: u32, work: impl FnOnce() -> T) -> T {
+    let (now, before) = (world.clock.instant(), world.deadline.get());
+    let left = before.map_or(timeout, |until| timeout.min(until.saturating_duration_since(now) / part));
+    // Longer than a clock can tell: no limit.
+    if let Some(until) = now.checked_add(left) {
+        world.deadline.replace(Some(until));
+    }
+    let done = work();
+    world.deadline.replace(before);
+    done
 }
 
 /// Whether the plugin's line calls it by this name (an alias brings its own defaults), with or without an instance.
