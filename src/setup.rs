@@ -43,7 +43,6 @@ pub const RETIRED: &[(&str, &str)] = &[
 pub const PLANNED: &[(&str, &str)] = &[
     ("hosts_allow", "limits and rules by client address"),
     ("connection_time", "the time of a connection in the log; every connection's line has it"),
-    ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
     ("rhsbl", "DNS lists of senders' domains"),
     ("fcrdns", "DNS names of clients, forward and back"),
@@ -260,6 +259,11 @@ impl Setup {
             Ok(Some((word, origin))) if word == "naughty" => {
                 let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
                 Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
+            }
+            Ok(None) if entry.leaves_to_naughty => {
+                let fault = "is naughty unless told otherwise, and without that plugin in the chain nobody would be refused: \
+                             list naughty, or say reject 1, or 0";
+                Err(settings.error(fault).of_key("reject"))
             }
             _ => Ok(()),
         }

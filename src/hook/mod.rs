@@ -330,6 +330,10 @@ pub trait Plugin {
     fn overrides(&self) -> Vec<Override> {
         Vec::new()
     }
+    /// For `postern check`: what whoever wrote its settings may like to know. One line each.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
     /// For `postern check`: whether what this plugin stands on is there. One line per fault, with how to mend it.
     fn check(&mut self) -> Vec<String> {
         Vec::new()

@@ -13,6 +13,7 @@ pub mod earlytalker;
 pub mod footer;
 pub mod headers;
 pub mod help;
+pub mod karma;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
@@ -42,6 +43,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &karma::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,

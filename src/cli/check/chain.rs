@@ -104,13 +104,16 @@ fn judge(setup: &Setup, line: &ChainLine, world: &World, findings: &mut Findings
 
 /// Asks the plugin itself, as the chain would: within its time, and a panic is a fault like any other.
 fn ask(link: &mut Link, line: &ChainLine, world: &World, findings: &mut Findings) {
-    let mut faults = Vec::new();
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
     let asked = link.put(world, None, |plugin| {
-        faults = plugin.check();
+        (faults, notes) = (plugin.check(), plugin.notes());
         Ok(Ruling::decline())
     });
     if let Err(trouble) = asked {
         faults.push(trouble.0);
+    }
+    for note in notes {
+        findings.line(Grade::Note, line, note);
     }
     for fault in faults {
         // Most name the list's own file and line.
