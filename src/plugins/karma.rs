@@ -35,7 +35,8 @@
 //! co.example:-2
 //! ```
 //! List it before the plugins that cost time, after `relay` and `whitelist`, and before `hosts_allow` and `naughty`. Relaying and
-//! whitelisted clients are neither refused nor counted. A client without an address (a pipe) has no history.
+//! whitelisted clients are neither refused nor counted. A client without an address (a pipe), or of which nothing was counted, has
+//! no history.
 //!
 //! Why the score is what it is, stands in the record in words: `karma="-2 (badmailfrom -1: badmailfrom line 1: @far.example,
 //! ...), history -3"` in the lines of a refusal, a message and the connection; and in the store, for the last session that
@@ -187,13 +188,16 @@ impl Plugin for Karma {
             return Ok(Ruling::skip("no client address"));
         }
         self.look(at.session)?;
-        let history = self.record.as_ref().map_or(0, Record::history);
-        Ok(Ruling::decline().change(Change::NoteKarmaHistory(history)))
+        // About a client without a record nothing is known, not that it is no better than bad.
+        Ok(match &self.record {
+            Some(record) => Ruling::decline().change(Change::NoteKarmaHistory(record.history())),
+            None => Ruling::decline(),
+        })
     }
 
     fn connect(&mut self, at: &Connect<'_>) -> Answer {
-        // Built again, by client_options. If the store was down before, it is not tried again.
-        if !self.looked && at.session.karma_history.is_some() {
+        // Built again, by client_options.
+        if !self.looked {
             self.look(at.session)?;
         }
         let Some(record) = &self.record else { return Ok(Ruling::decline()) };
@@ -481,7 +485,7 @@ mod tests {
         session(&world, line, |session| session.karma = -3);
         assert!(heard(line).contains("1.50 more days"));
         clock.advance(KEPT);
-        assert_eq!(session(&world, line, |_| {}).1.karma_history, Some(0), "all is forgotten");
+        assert_eq!(session(&world, line, |_| {}).1.karma_history, None, "all is forgotten");
     }
 
     #[test]

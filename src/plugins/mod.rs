@@ -3,8 +3,10 @@
 pub mod addsig;
 pub mod aliases;
 pub mod badmailfrom;
+pub mod badmailfromto;
 pub mod badrcptto;
 pub mod client_options;
+pub mod connection_time;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -13,6 +15,7 @@ pub mod earlytalker;
 pub mod footer;
 pub mod headers;
 pub mod help;
+pub mod hosts_allow;
 pub mod karma;
 pub mod loadcheck;
 pub mod logging;
@@ -21,10 +24,13 @@ pub mod naughty;
 pub mod noop_counter;
 pub mod quit_fortune;
 pub mod random_error;
+pub mod rcpt_map;
 pub mod rcpt_ok;
+pub mod rcpt_regexp;
 pub mod relay;
 mod shared;
 pub mod tarpit;
+pub mod whitelist;
 
 use crate::hook::Entry;
 
@@ -33,8 +39,10 @@ pub const ENTRIES: &[&Entry] = &[
     &addsig::ENTRY,
     &aliases::ENTRY,
     &badmailfrom::ENTRY,
+    &badmailfromto::ENTRY,
     &badrcptto::ENTRY,
     &client_options::ENTRY,
+    &connection_time::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
@@ -43,6 +51,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &headers::ENTRY,
     &help::ENTRY,
+    &hosts_allow::ENTRY,
     &karma::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
@@ -56,7 +65,10 @@ pub const ENTRIES: &[&Entry] = &[
     &noop_counter::ENTRY,
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
+    &rcpt_map::ENTRY,
     &rcpt_ok::ENTRY,
+    &rcpt_regexp::ENTRY,
     &relay::ENTRY,
     &tarpit::ENTRY,
+    &whitelist::ENTRY,
 ];
