@@ -330,8 +330,8 @@ pub trait Plugin {
     fn overrides(&self) -> Vec<Override> {
         Vec::new()
     }
-    /// For `postern check`: what whoever wrote its settings may like to know. One line each.
-    fn notes(&mut self) -> Vec<String> {
+    /// For `postern check`: what of its settings is of old, and what to write instead.
+    fn notes(&self) -> Vec<String> {
         Vec::new()
     }
     /// For `postern check`: whether what this plugin stands on is there. One line per fault, with how to mend it.

@@ -282,7 +282,7 @@ impl Plugin for Karma {
         }
     }
 
-    fn notes(&mut self) -> Vec<String> {
+    fn notes(&self) -> Vec<String> {
         let old = [("db_dir", self.settings.db_dir.is_some()), ("nfslock", self.settings.nfslock.is_some())];
         let told =
             |(key, _)| format!("{key} is qpsmtpd's and without effect: the file store says where counts are kept");

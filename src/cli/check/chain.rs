@@ -109,7 +109,8 @@ fn judge(setup: &Setup, line: &ChainLine, world: &World, findings: &mut Findings
 fn ask(link: &mut Link, line: &ChainLine, world: &World, findings: &mut Findings) {
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
     let asked = link.put(world, None, |plugin| {
-        (faults, notes) = (plugin.check(), plugin.notes());
+        notes = plugin.notes();
+        faults = plugin.check();
         Ok(Ruling::decline())
     });
     if let Err(trouble) = asked {
