@@ -281,7 +281,7 @@ struct Company {
 
 /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
 fn needs_naughty(settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
-    if entry.kind == Kind::Logger || !settings.mentions("naughty") {
+    if entry.kind == Kind::Logger || !(entry.leaves_to_naughty || settings.mentions("naughty")) {
         return Ok(());
     }
     // What is not understood here the plugin will tell.
@@ -289,6 +289,11 @@ fn needs_naughty(settings: &Settings, entry: &Entry) -> Result<(), ConfigError> 
         Ok(Some((word, origin))) if word == "naughty" => {
             let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
             Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
+        }
+        Ok(None) if entry.leaves_to_naughty => {
+            let fault = "is naughty unless told otherwise, and without that plugin in the chain nobody would be refused: \
+                         list naughty, or say reject 1, or 0";
+            Err(settings.error(fault).of_key("reject"))
         }
         _ => Ok(()),
     }

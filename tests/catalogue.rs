@@ -132,7 +132,8 @@ fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let file = dir.path().join("plugins.d").join(format!("{name}.toml"));
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, shipped.lines().map(line).collect::<String>()).unwrap();
-    fs::write(dir.path().join("plugins"), format!("{name}\n")).unwrap();
+    // For those that leave refusals to it.
+    fs::write(dir.path().join("plugins"), format!("{name}\nnaughty:9\n")).unwrap();
     let options = Options { config: Some(dir.path().to_path_buf()), ..Options::default() };
     let texts = |faults: Vec<postern::config::ConfigError>| {
         faults.into_iter().flat_map(|fault| fault.all()).map(|fault| fault.to_string()).collect::<Vec<_>>().join("\n")

@@ -394,7 +394,9 @@ fn fits(hook: Hook, ruling: Ruling) -> Answer {
 
 /// Applies the changes, all of them or the plugin is in trouble.
 fn apply<F: Facts>(mut ruling: Ruling, at: &mut F, by: &str) -> Answer {
+    let reasons = at.session().karma_reasons.len();
     at.apply(std::mem::take(&mut ruling.changes), by).map_err(Trouble::new)?;
+    at.session_mut().explain_karma(reasons, &ruling);
     Ok(ruling)
 }
 

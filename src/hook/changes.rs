@@ -2,9 +2,12 @@
 
 use super::facts::{Command, Connect, Content, Data, Header, Hello, Mail, Quit, Rcpt, ReceivedLine, Session, Text};
 use super::known::Naughty;
-use super::ruling::Change;
+use super::ruling::{Change, Ruling, Verdict};
 use crate::mail::{Edit, Recipient};
+use crate::smtp::escape::safe;
 
+/// Octets of what a reason of karma rests on.
+const REASON_OCTETS_MAX: usize = 120;
 /// Reasons of a session's karma that are kept.
 const REASONS_MAX: usize = 50;
 
@@ -77,6 +80,18 @@ impl Session {
             C::AddKeyword(_) | C::Rewrite(_) | C::Retarget(_) | C::SetOption(..) | C::Edit(_) => false,
             C::WhitelistHello(_) | C::WhitelistSender(_) | C::WhitelistRecipient(_) | C::Configure(_) => false,
         }
+    }
+
+    /// Says in words what the reasons of karma rest on that a ruling has brought: those after the first `reasons`.
+    pub(super) fn explain_karma(&mut self, reasons: usize, ruling: &Ruling) {
+        let Some(new) = self.karma_reasons.get_mut(reasons..).filter(|new| !new.is_empty()) else { return };
+        let why = match &ruling.verdict {
+            _ if !ruling.evidence.is_empty() => ruling.evidence.join("; "),
+            Verdict::Deny(denial) => denial.text.clone(),
+            _ => return,
+        };
+        let why = safe(&why, REASON_OCTETS_MAX);
+        new.iter_mut().for_each(|reason| reason.push_str(&format!(": {why}")));
     }
 
     fn apply(&mut self, change: Change, by: &str) {
@@ -308,6 +323,28 @@ mod tests {
         ];
         assert!(at.apply(changes, "test").is_err());
         assert_eq!((session.relaying, text.as_str()), (None, "as it was"));
+    }
+
+    #[test]
+    fn karma_is_told_with_what_it_rests_on() {
+        let mut session = session();
+        let mut ruled = |ruling: Ruling| {
+            let reasons = session.karma_reasons.len();
+            session.apply(Change::AdjustKarma(-1), "test");
+            session.explain_karma(reasons, &ruling);
+            session.karma_reasons.last().cloned().unwrap()
+        };
+        assert_eq!(ruled(Ruling::decline()), "test -1");
+        assert_eq!(ruled(Ruling::decline().because("list line 1").because("x")), "test -1: list line 1; x");
+        assert_eq!(ruled(Ruling::deny(crate::hook::Denial::permanent("go"))), "test -1: go");
+        assert!(ruled(Ruling::decline().because("long ".repeat(999))).len() < 140);
+        for _ in 0..99 {
+            ruled(Ruling::decline().because("again"));
+        }
+        assert_eq!((session.karma_reasons.len(), session.karma), (REASONS_MAX, -103));
+        session.karma_reasons.truncate(2);
+        session.karma_history = Some(-2);
+        assert_eq!(session.karma_in_words(), "-103 (test -1, test -1: list line 1; x), history -2");
     }
 
     #[test]

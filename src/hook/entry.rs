@@ -17,6 +17,8 @@ pub struct Entry {
     pub hooks: &'static [Hook],
     /// Whether relaying and whitelisted clients are none of its business.
     pub spares_immune: bool,
+    /// Whether `reject naughty` is what it does unless told otherwise.
+    pub leaves_to_naughty: bool,
     /// What it is to the chain.
     pub role: Role,
     /// What its trouble leads to, where the line does not say.
@@ -45,6 +47,7 @@ impl Entry {
             kind: Kind::Plugin,
             hooks,
             spares_immune: false,
+            leaves_to_naughty: false,
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,

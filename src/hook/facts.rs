@@ -41,7 +41,7 @@ pub struct Session {
     pub delayed: Option<Delayed>,
     /// The sum of what plugins think of this session.
     pub karma: i32,
-    /// Who thought what: "earlytalker -1"; the first 50.
+    /// Who thought what, and why: "badmailfrom -1: badmailfrom line 1: @far.example"; the first 50.
     pub karma_reasons: Vec<String>,
     /// What earlier sessions made of this client: nice ones less naughty ones. `None`: nobody looked.
     pub karma_history: Option<i64>,
@@ -110,6 +110,17 @@ impl Session {
     pub fn immune(&self) -> Option<&str> {
         let reasons = [&self.relaying, &self.whitelisted, &self.sender_whitelisted];
         reasons.into_iter().find_map(Option::as_deref)
+    }
+
+    /// Why karma is what it is, for the record; empty if nobody had an opinion.
+    pub fn karma_in_words(&self) -> String {
+        let session = match self.karma_reasons.as_slice() {
+            [] if self.karma == 0 => None,
+            [] => Some(format!("{:+}", self.karma)),
+            reasons => Some(format!("{:+} ({})", self.karma, reasons.join(", "))),
+        };
+        let history = self.karma_history.filter(|history| *history != 0).map(|history| format!("history {history:+}"));
+        [session, history].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// Forgets what belongs to a transaction.

@@ -23,7 +23,8 @@
 //! and `554 5.7.1 Connecting host started transmitting before 354`. After the second the connection is always closed,
 //! for the content that has been sent cannot be told from commands. What the client said is not used.
 //!
-//! Not asked: about clients that may relay or are whitelisted. List it after `relay`, or they wait too.
+//! Not asked: about clients that may relay or are whitelisted. List it after `relay`, or they wait too. At connect, a client is
+//! not listened to either whose history is above 5 (plugin `karma`, wherever that stands).
 //!
 //! A dialog that is piped in has no turns, so everything in it is early; of a file, only what follows DATA.
 //!
@@ -49,6 +50,8 @@ pub static ENTRY: Entry = Entry {
 
 /// RFC 5321 §4.5.3.2.1 gives the client 5 minutes for the greeting; real ones have less.
 const WAIT_MAX_S: f64 = 60.0;
+/// Nice sessions less naughty ones: above this a client does not wait for its greeting.
+const HISTORY_SPARED: i64 = 5;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -142,6 +145,10 @@ fn noted(ruling: Ruling) -> Ruling {
 
 impl Plugin for EarlyTalker {
     fn connect(&mut self, at: &Connect<'_>) -> Answer {
+        let history = at.session.karma_history.filter(|history| *history > HISTORY_SPARED);
+        if let Some(history) = history.filter(|_| self.at_connect) {
+            return Ok(Ruling::skip(format!("karma history {history:+}")));
+        }
         if !self.at_connect || !at.line.client_speaks_within(self.wait) {
             return Ok(Ruling::decline());
         }
@@ -239,6 +246,28 @@ mod tests {
         for (line, after_ms, fates) in table {
             assert_eq!(fate(line, after_ms), fates, "{line}, after {after_ms} ms");
         }
+    }
+
+    #[test]
+    fn who_has_a_good_history_does_not_wait_for_the_greeting() {
+        /// What a client gets that speaks at once.
+        struct NotAsked;
+        impl Listen for NotAsked {
+            fn client_speaks_within(&self, _wait: Duration) -> bool {
+                panic!("listened to")
+            }
+        }
+        let (world, _dir) = fixture::world(&[]);
+        let mut session = fixture::session(Some("192.0.2.1"));
+        let mut early = |history, line: &dyn Listen| {
+            let mut plugin = fixture::build(&ENTRY, "earlytalker", &world).unwrap();
+            session.karma_history = history;
+            plugin.connect(&Connect { session: &mut session, line }).unwrap().verdict
+        };
+        for history in [None, Some(-6), Some(0), Some(5)] {
+            assert!(matches!(early(history, &Speaks(0)), Verdict::Deny(_)), "{history:?}");
+        }
+        assert!(matches!(early(Some(6), &NotAsked), Verdict::Skip));
     }
 
     #[test]

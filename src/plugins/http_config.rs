@@ -33,7 +33,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use self::get::{Url, get};
-use super::shared::within;
 use crate::config::{ConfigError, Settings as Given};
 use crate::hook::{Entry, Hook, Plugin, Trouble};
 use crate::world::World;
@@ -110,7 +109,7 @@ impl HttpConfig {
         let mut at = 0;
         while let Some(url) = self.urls.get(at) {
             let begun = self.world.clock.instant();
-            let answer = within(&self.world, self.left, || get(&*self.world.net, url, name, self.settings.octets_max));
+            let answer = self.world.within(self.left, || get(&*self.world.net, url, name, self.settings.octets_max));
             self.left = self.left.saturating_sub(self.world.clock.instant() - begun);
             match answer {
                 Ok(Some(text)) => return Ok(Some(live_lines(&text))),
@@ -153,7 +152,7 @@ impl Plugin for HttpConfig {
         let name = self.settings.names.first().map_or("me", String::as_str).to_owned();
         let failed = |url: &Url| {
             let time = Duration::from_secs_f64(self.settings.timeout);
-            let answer = within(&self.world, time, || get(&*self.world.net, url, &name, self.settings.octets_max));
+            let answer = self.world.within(time, || get(&*self.world.net, url, &name, self.settings.octets_max));
             answer.err().map(|fault| format!("{}: {fault}", url.asked(&name)))
         };
         self.urls.iter().filter_map(failed).collect()

@@ -24,6 +24,7 @@ pub mod help;
 pub mod hosts_allow;
 pub mod http_config;
 pub mod ident;
+pub mod karma;
 pub mod limit;
 pub mod loadcheck;
 pub mod logging;
@@ -71,6 +72,7 @@ pub const ENTRIES: &[&Entry] = &[
     &http_config::ENTRY,
     &ident::geoip::ENTRY,
     &ident::p0f::ENTRY,
+    &karma::ENTRY,
     &limit::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,

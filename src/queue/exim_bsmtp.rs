@@ -55,7 +55,7 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::program::Ended;
-use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
+use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -148,7 +148,7 @@ impl EximBsmtp {
         // Its prose on descriptor 2 says the same once more, and may hold octets that a log must not.
         job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         let mut bare_cr = false;
-        let ended = within(&self.world, self.deadline, || {
+        let ended = self.world.within(self.deadline, || {
             program::run(&self.world, &job, |exim| batch(exim, me, paths, message, &mut bare_cr))
         });
         if bare_cr {

@@ -173,16 +173,6 @@ impl From<QueueError> for Ruling {
     }
 }
 
-/// Runs a hand-over with at most this time for the whole of it: the world's calls stop there.
-fn within<T>(world: &World, time: Duration, hand_over: impl FnOnce() -> T) -> T {
-    let own = world.clock.instant() + time;
-    let before = world.deadline.get();
-    world.deadline.replace(Some(before.map_or(own, |before| before.min(own))));
-    let done = hand_over();
-    world.deadline.replace(before);
-    done
-}
-
 /// The paths of an envelope in their SMTP form without brackets, as command lines and batches want them.
 struct Paths {
     /// Empty for `<>`.

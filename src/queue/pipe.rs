@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
+use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program};
 use crate::config::{ConfigError, Settings, same_name};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -129,7 +129,7 @@ impl Queue for PipeQueue {
         job.environment = vec![("SENDER".into(), sender.into()), ("RECIPIENTS".into(), list.into())];
         job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         job.pace = self.pace;
-        let ended = within(&self.world, self.deadline, || program::run_on(&self.world, job, message))?;
+        let ended = self.world.within(self.deadline, || program::run_on(&self.world, job, message))?;
         match program::refusal(&ended) {
             None => Ok(Receipt { id: None, text: format!("queued pid {}", ended.id) }),
             Some(error) => Err(error),

@@ -37,7 +37,7 @@ use serde::Deserialize;
 use super::postfix::attributes::{Attributes, OCTETS_MAX};
 use super::postfix::records::{self, Content};
 use super::postfix::status;
-use super::{IfDown, Queue, QueueError, line, within};
+use super::{IfDown, Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -150,7 +150,7 @@ impl Queue for Postdrop {
             return vec![format!("{shown}: is not setgid (mode {mode:04o}); mend it with postfix set-permissions")];
         }
         // It greets once it has a file in the maildrop. Left without a message it takes that away again.
-        let greeted = within(&self.world, self.pace.min(self.deadline), || -> io::Result<Vec<u8>> {
+        let greeted = self.world.within(self.pace.min(self.deadline), || -> io::Result<Vec<u8>> {
             let mut child = self.world.process.spawn(&self.job())?;
             child.close(RECORDS);
             child.read(ANSWERS, OCTETS_MAX)
@@ -172,7 +172,7 @@ impl Queue for Postdrop {
         records::before_sender(&mut records, envelope.parameters());
         records::sender(&mut records, envelope)?;
         records::recipients(&mut records, envelope)?;
-        within(&self.world, self.deadline, || self.hand_over(records, message))
+        self.world.within(self.deadline, || self.hand_over(records, message))
     }
 }
 

@@ -45,7 +45,7 @@ use serde::Deserialize;
 use super::postfix::attributes::Attributes;
 use super::postfix::records::{self, Content, attribute, record};
 use super::postfix::status;
-use super::{IfDown, Queue, QueueError, line, within};
+use super::{IfDown, Queue, QueueError, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -216,7 +216,7 @@ impl Queue for PostfixQueue {
     fn check(&mut self) -> Vec<String> {
         // A cleanup that is left without a message forgets the whole thing.
         let fault = |socket: &Address| {
-            let error = within(&self.world, self.pace.min(self.deadline), || self.greeted(socket)).err()?;
+            let error = self.world.within(self.pace.min(self.deadline), || self.greeted(socket)).err()?;
             Some(format!("{}: {}", shown(socket), remedy(socket, &error)))
         };
         self.sockets.iter().filter_map(fault).collect()
@@ -225,7 +225,7 @@ impl Queue for PostfixQueue {
     fn deliver(&mut self, session: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
         let records = self.envelope_records(session, envelope)?;
         let flags = if envelope.parameters().smtputf8 { self.flags | SMTPUTF8 } else { self.flags };
-        within(&self.world, self.deadline, || hand_over(self.ready()?, flags, records, message))
+        self.world.within(self.deadline, || hand_over(self.ready()?, flags, records, message))
     }
 }
 
@@ -250,7 +250,7 @@ impl PostfixQueue {
 
     fn greeted(&self, socket: &Address) -> io::Result<Ready> {
         // A connect has no pace of its own.
-        let mut stream = within(&self.world, self.pace.min(self.deadline), || self.world.net.connect(socket))?;
+        let mut stream = self.world.within(self.pace.min(self.deadline), || self.world.net.connect(socket))?;
         stream.set_pace(self.pace);
         let greeting = Attributes::read(&mut *stream)?;
         let id = greeting.queue_id(PROTOCOL).map_err(|text| io::Error::new(ErrorKind::InvalidData, text))?;

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{IfDown, Queue, QueueError, Seconds, line, within};
+use super::{IfDown, Queue, QueueError, Seconds, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt, Severity};
@@ -138,7 +138,7 @@ impl Queue for QmailQueue {
     fn deliver(&mut self, _: &Session, envelope: &Envelope, message: &Message) -> Result<Receipt, QueueError> {
         let recipients: Vec<String> = envelope.forward_paths().iter().map(|path| path.address()).collect();
         let records = records(&envelope.reverse_path().address(), &recipients)?;
-        within(&self.world, self.deadline, || self.hand_over(message, &records))
+        self.world.within(self.deadline, || self.hand_over(message, &records))
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{IfDown, Queue, QueueError, Seconds, line, within};
+use super::{IfDown, Queue, QueueError, Seconds, line};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -125,7 +125,7 @@ impl Queue for Qmqp {
         let tail = tail(envelope);
         let whole = format!("{octets}:").len() as u64 + octets + tail.len() as u64;
         let head = format!("{whole}:{octets}:");
-        within(&self.world, self.deadline, || self.ask_all(message, &head, &tail))
+        self.world.within(self.deadline, || self.ask_all(message, &head, &tail))
     }
 }
 
@@ -153,7 +153,7 @@ impl Qmqp {
     }
 
     fn connect(&self, address: &Address) -> io::Result<Box<dyn Stream>> {
-        let mut stream = within(&self.world, self.pace, || self.world.net.connect(address))?;
+        let mut stream = self.world.within(self.pace, || self.world.net.connect(address))?;
         stream.set_pace(self.pace);
         Ok(stream)
     }
@@ -177,7 +177,7 @@ impl Qmqp {
 
     /// What is wrong with a server, without giving it anything.
     fn fault(&self, address: &Address) -> Option<String> {
-        let told = within(&self.world, self.pace, || {
+        let told = self.world.within(self.pace, || {
             let mut stream = self.connect(address)?;
             stream.finish()?;
             // One that takes mail from us waits, and sees that there is none.

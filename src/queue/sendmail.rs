@@ -42,7 +42,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program, within};
+use super::{IfDown, Paths, Queue, QueueError, Seconds, line, program};
 use crate::config::{ConfigError, Settings};
 use crate::hook::facts::Session;
 use crate::hook::{Entry, Plugin, Receipt};
@@ -142,7 +142,7 @@ impl Sendmail {
         job.arguments.extend(paths.recipients.into_iter().map(Into::into));
         job.pipes = vec![Pipe::to_child(&[0]), Pipe::from_child(&[1, 2])];
         job.pace = self.pace;
-        let ended = within(&self.world, self.deadline, || program::run_on(&self.world, job, message))?;
+        let ended = self.world.within(self.deadline, || program::run_on(&self.world, job, message))?;
         match program::refusal(&ended) {
             None => Ok(Receipt { id: None, text: format!("queued pid {}", ended.id) }),
             Some(error) => Err(error),

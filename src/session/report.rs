@@ -61,6 +61,7 @@ impl Session<'_> {
             .with("line", &*refused.origin)
             .with("evidence", refused.evidence.join("; "))
             .with("took", format!("{}us", refused.took.as_micros()))
+            .with("karma", self.facts.karma_in_words())
             .with("about", about)
             .with("reply", summary(reply));
         log::record(&entry);
@@ -95,6 +96,7 @@ impl Session<'_> {
             .with("recipients", envelope.recipients().len().to_string())
             .with("octets", message.octets().to_string())
             .with("message_id", message_id.unwrap_or_default())
+            .with("karma", self.facts.karma_in_words())
             .with("reply", summary(reply))
             .with("decisions", told.join("; "));
         log::record(&entry);
@@ -113,6 +115,7 @@ impl Session<'_> {
             .with("errors", self.errors.to_string())
             .with("refused", self.facts.refusals.to_string())
             .with("queued", self.facts.accepted.to_string())
+            .with("karma", self.facts.karma_in_words())
             .with("ms", took.as_millis().to_string())
             .with("end", format!("{ended:?}").to_lowercase());
         log::record(&entry);

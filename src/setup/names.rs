@@ -20,7 +20,6 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("karma", "scores of clients, kept between connections"),
     ("rhsbl", "DNS lists of senders' domains"),
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),

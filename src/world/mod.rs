@@ -79,6 +79,18 @@ impl World {
         }
     }
 
+    /// Does what asks the outside with at most this time for the whole of it, and never past the deadline in hand.
+    pub fn within<T>(&self, time: Duration, work: impl FnOnce() -> T) -> T {
+        let before = self.deadline.get();
+        // Longer than a clock can tell: no limit.
+        let own = self.clock.instant().checked_add(time);
+        let until = before.map_or(own, |before| Some(own.map_or(before, |own| before.min(own))));
+        self.deadline.replace(until);
+        let done = work();
+        self.deadline.replace(before);
+        done
+    }
+
     /// An outside in which nothing happens by itself: a clock that stands, fixed octets, no host that answers, no name in the
     /// DNS, no program that runs, an empty store in memory (by that same clock). Replace the parts that a test is about.
     pub fn fake(config: Rc<ConfigDir>) -> Self {

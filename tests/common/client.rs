@@ -139,6 +139,12 @@ impl Client {
         self.expect(code)
     }
 
+    /// Sends one command, and takes its reply, whatever that is.
+    pub fn reply_to(&mut self, line: &str) -> Reply {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.reply()
+    }
+
     /// Greeting, EHLO, MAIL and RCPT, one by one.
     pub fn open(&mut self, sender: &str, recipients: &[&str]) {
         self.expect(220);

@@ -44,7 +44,7 @@ use std::time::Duration;
 use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-use super::super::shared::{place, within};
+use super::super::shared::place;
 use super::note_in_header;
 use crate::config::{self, ConfigError, Settings as Given};
 use crate::hook::{
@@ -145,7 +145,7 @@ impl P0f {
     /// Looks the client up, and notes what is found.
     fn look_up(&mut self, ip: IpAddr) -> Answer {
         let time = Duration::from_secs_f64(self.settings.timeout);
-        let response = within(&self.world, time, || ask(&self.world, &self.address, ip));
+        let response = self.world.within(time, || ask(&self.world, &self.address, ip));
         let found = response.and_then(|octets| read(&octets)).map_err(|fault| {
             let Address::Unix(path) = &self.address else { return Trouble::new(fault) };
             Trouble::new(format!("p0f at {}: {fault}", path.display()))
@@ -221,7 +221,7 @@ impl Plugin for P0f {
             faults.push(String::from("local_ip was for p0f 2 and has no effect: take it out"));
         }
         let time = Duration::from_secs_f64(self.settings.timeout);
-        if let Err(error) = within(&self.world, time, || self.world.net.connect(&self.address)) {
+        if let Err(error) = self.world.within(time, || self.world.net.connect(&self.address)) {
             faults.push(format!("p0f does not answer at {}: {error}", self.settings.socket));
         }
         match self.world.config.list(BLOCKED) {

@@ -27,29 +27,13 @@ pub(super) fn place(file: &Path, line: usize) -> String {
 
 /// Does what asks the world, within `timeout` and this part of the time that the plugin has left (2: half of it).
 pub(super) fn within<T>(world: &World, timeout: Duration, part: u32, work: impl FnOnce() -> T) -> T {
-    let (now, before) = (world.clock.instant(), world.deadline.get());
-    let left = before.map_or(timeout, |until| timeout.min(until.saturating_duration_since(now) / part));
-    // Longer than a clock can tell: no limit.
-    if let Some(until) = now.checked_add(left) {
-        world.deadline.replace(Some(until));
-    }
-    let done = work();
-    world.deadline.replace(before);
-    done
+    let now = world.clock.instant();
+    let left = world.deadline.get().map_or(timeout, |until| timeout.min(until.saturating_duration_since(now) / part));
+    world.within(left, work)
 }
 
 /// Whether the plugin's line calls it by this name (an alias brings its own defaults), with or without an instance.
 pub(super) fn called(settings: &Settings, name: &str) -> bool {
     let label = settings.plugin();
     same_name(label.split_once(':').map_or(label, |(name, _)| name), name)
-}
-
-/// Does something that asks the outside, which then has no more than this time, nor more than the hook has.
-pub(super) fn within<T>(world: &World, time: Duration, act: impl FnOnce() -> T) -> T {
-    let until = world.clock.instant() + time;
-    let before = world.deadline.get();
-    world.deadline.replace(Some(before.map_or(until, |before| before.min(until))));
-    let result = act();
-    world.deadline.replace(before);
-    result
 }

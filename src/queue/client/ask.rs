@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::{Client, Failure};
 use crate::hook::facts::Session;
 use crate::mail::{Recipient, Transaction};
-use crate::queue::{Opinion, QueueError, within};
+use crate::queue::{Opinion, QueueError};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::escape::safe;
 
@@ -45,7 +45,7 @@ impl Asker {
         transaction: &Transaction,
         recipient: &Recipient,
     ) -> Opinion {
-        within(&client.world, client.pace.min(QUESTION_TIME), || {
+        client.world.within(client.pace.min(QUESTION_TIME), || {
             if let State::Open(peer) = &mut self.state
                 && let Ok(opinion) = rcpt(peer, &recipient.targets)
             {

@@ -25,7 +25,7 @@ use self::place::{Place, Way};
 use self::reply::Reply;
 pub(super) use self::settings::{positional, read};
 use self::stuffing::{Stuffing, is_bare};
-use super::{QueueError, within};
+use super::QueueError;
 use crate::hook::facts::Session;
 use crate::hook::{Receipt, Severity};
 use crate::mail::{Envelope, LineEnds, Message};
@@ -135,7 +135,7 @@ impl Client {
         envelope: &Envelope,
         message: &Message,
     ) -> Result<Vec<Reply>, QueueError> {
-        within(&self.world, self.deadline, || {
+        self.world.within(self.deadline, || {
             let mut told = Vec::new();
             let mut last = None;
             let mut untouched = true;
@@ -170,7 +170,7 @@ impl Client {
     /// Every way to try, a name looked up when its turn comes.
     fn ways(&self) -> impl Iterator<Item = (&Place, io::Result<Way>)> {
         self.places.iter().flat_map(|place| {
-            let found = within(&self.world, self.pace, || place.ways(&self.world));
+            let found = self.world.within(self.pace, || place.ways(&self.world));
             let found = match found {
                 Ok(found) if found.is_empty() => vec![Err(io::ErrorKind::NotFound.into())],
                 Ok(found) => found.into_iter().map(Ok).collect(),
@@ -211,7 +211,7 @@ impl Client {
             peer.quit();
             fault
         };
-        within(&self.world, self.deadline, || self.ways().filter_map(told).collect())
+        self.world.within(self.deadline, || self.ways().filter_map(told).collect())
     }
 
     /// For `check`: what to do about a server that does not greet as it must.

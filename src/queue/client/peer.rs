@@ -7,7 +7,7 @@ use super::Failure;
 use super::place::Way;
 use super::reply::{self, LINE_OCTETS_MAX, LINES_MAX, Reply};
 use crate::hook::Severity;
-use crate::queue::{QueueError, within};
+use crate::queue::QueueError;
 use crate::smtp::escape::safe;
 use crate::world::{Stream, World};
 
@@ -33,7 +33,7 @@ impl Peer {
     pub(super) fn connect(world: &World, to: &Way, pace: Duration) -> Result<Self, Failure> {
         let place = to.to_string();
         let (opened, unable) = match to {
-            Way::Net(address) => (within(world, pace, || world.net.connect(address)), "the next hop cannot be reached"),
+            Way::Net(address) => (world.within(pace, || world.net.connect(address)), "the next hop cannot be reached"),
             Way::Program(job) => (world.process.converse(job), "the program cannot be run"),
         };
         match opened {
