@@ -55,8 +55,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
-    ("helo", "tests of HELO names"),
-    ("check_spamhelo", "HELO names to refuse"),
     ("parse_addr_withhelo", "no parameters after HELO"),
     ("badmailfromto", "senders to refuse for one recipient"),
     ("check_badmailfromto", "senders to refuse for one recipient"),

@@ -12,6 +12,7 @@ pub mod dont_require_anglebrackets;
 pub mod earlytalker;
 pub mod footer;
 pub mod headers;
+pub mod helo;
 pub mod help;
 pub mod loadcheck;
 pub mod logging;
@@ -41,6 +42,7 @@ pub const ENTRIES: &[&Entry] = &[
     &earlytalker::ENTRY,
     &footer::ENTRY,
     &headers::ENTRY,
+    &helo::ENTRY,
     &help::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,

@@ -63,14 +63,16 @@ impl Line {
     }
 }
 
-enum Pattern {
+/// One pattern.
+pub(in super::super) enum Pattern {
     /// Occurs somewhere; in small letters.
     Text(Box<str>),
     Regex(Regex),
 }
 
 impl Pattern {
-    fn parse(word: &str) -> Result<Self, String> {
+    /// Reads `/pattern/`, with or without its slashes.
+    pub(in super::super) fn parse(word: &str) -> Result<Self, String> {
         // rcpt_regexp and others write /.../, and people do so everywhere. In qpsmtpd such a line never matches.
         let inside = word.strip_prefix('/').and_then(|rest| rest.strip_suffix("/i").or(rest.strip_suffix('/')));
         let pattern = inside.filter(|inside| !inside.is_empty()).unwrap_or(word);
@@ -83,7 +85,7 @@ impl Pattern {
     }
 
     /// `text` is in small letters.
-    fn matches(&self, text: &str) -> bool {
+    pub(in super::super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Text(piece) => text.contains(&**piece),
             Self::Regex(regex) => regex.is_match(text),

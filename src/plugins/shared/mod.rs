@@ -12,8 +12,10 @@ pub(super) mod text;
 pub(super) mod fixture;
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::{Settings, same_name};
+use crate::world::World;
 
 /// A place as evidence names it: "badmailfrom line 3".
 pub(super) fn place(file: &Path, line: usize) -> String {
@@ -25,4 +27,14 @@ pub(super) fn place(file: &Path, line: usize) -> String {
 pub(super) fn called(settings: &Settings, name: &str) -> bool {
     let label = settings.plugin();
     same_name(label.split_once(':').map_or(label, |(name, _)| name), name)
+}
+
+/// Does this in at most so long, and never past the deadline of the hook in hand.
+pub(super) fn within<T>(world: &World, limit: Duration, work: impl FnOnce() -> T) -> T {
+    let before = world.deadline.get();
+    let ours = world.clock.instant() + limit;
+    world.deadline.replace(Some(before.map_or(ours, |before| before.min(ours))));
+    let done = work();
+    world.deadline.replace(before);
+    done
 }
