@@ -58,8 +58,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("parse_addr_withhelo", "no parameters after HELO"),
     ("badmailfromto", "senders to refuse for one recipient"),
     ("check_badmailfromto", "senders to refuse for one recipient"),
-    ("resolvable_fromhost", "senders' domains in the DNS"),
-    ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
     ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),

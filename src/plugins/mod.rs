@@ -23,6 +23,7 @@ pub mod quit_fortune;
 pub mod random_error;
 pub mod rcpt_ok;
 pub mod relay;
+pub mod resolvable_fromhost;
 mod shared;
 pub mod tarpit;
 
@@ -58,5 +59,6 @@ pub const ENTRIES: &[&Entry] = &[
     &random_error::ENTRY,
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
+    &resolvable_fromhost::ENTRY,
     &tarpit::ENTRY,
 ];
