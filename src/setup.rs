@@ -45,7 +45,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
-    ("rhsbl", "DNS lists of senders' domains"),
     ("fcrdns", "DNS names of clients, forward and back"),
     ("whitelist", "lists of trusted clients and senders"),
     ("whitelist_soft", "lists of trusted clients and senders"),

@@ -24,6 +24,7 @@ pub mod random_error;
 pub mod rcpt_ok;
 pub mod relay;
 pub mod resolvable_fromhost;
+pub mod rhsbl;
 mod shared;
 pub mod tarpit;
 
@@ -60,5 +61,6 @@ pub const ENTRIES: &[&Entry] = &[
     &rcpt_ok::ENTRY,
     &relay::ENTRY,
     &resolvable_fromhost::ENTRY,
+    &rhsbl::ENTRY,
     &tarpit::ENTRY,
 ];

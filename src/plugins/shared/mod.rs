@@ -4,6 +4,7 @@
 //! error, for a refusal or a permission that silently does not hold is worse.
 
 pub(super) mod address_list;
+pub(super) mod dns_list;
 pub(super) mod names;
 pub(super) mod network;
 pub(super) mod text;
