@@ -8,7 +8,7 @@
 //! ```
 //! Sections: `quit` (CPU of a session that only says QUIT), `exact` (its instructions, system calls, CPUIDs, page faults),
 //! `idle` (memory of a waiting connection), `message` (CPU of a session with one message), `pipe` (many messages from a
-//! pipelining client), `data` (large messages, and the memory they take). The floors are compiled by `rustc` on the way.
+//! pipelining client), `data` (large messages, and the memory they take), `growth` (what a further plugin costs that has nothing to do). The floors are compiled by `rustc` on the way.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 #[path = "../tests/common/cost.rs"]
@@ -30,6 +30,31 @@ const CHAIN: &str = "rcpt_ok\nqueue/qmail-queue\n";
 
 /// Every ratio is taken within a round, and the median of the rounds is shown.
 const ROUNDS: usize = 9;
+/// Plugins that have nothing to do in a session that only says QUIT, with no list file there.
+const IDLE: &[&str] = &[
+    "addsig",
+    "badmailfrom",
+    "badmailfromto",
+    "badrcptto",
+    "client_options",
+    "count_denies",
+    "count_unrecognized_commands",
+    "delay_deny",
+    "dnsbl",
+    "dont_require_anglebrackets",
+    "footer",
+    "headers",
+    "helo",
+    "hosts_allow",
+    "loop",
+    "naughty",
+    "noop_counter",
+    "relay",
+    "resolvable_fromhost",
+    "rhsbl",
+    "tarpit",
+    "whitelist",
+];
 const SESSIONS_PER_ROUND: usize = 100;
 const PIPED_MESSAGES: usize = 1000;
 const MESSAGE_OCTETS: usize = 4096;
@@ -44,13 +69,14 @@ fn main() {
     let bench = Bench::new();
     println!("postern: {}, {} octets", bench.binary.display(), bench.binary.metadata().unwrap().len());
     println!("floors:  {}", if bench.floors_are_musl { "static musl" } else { "the host's kind" });
-    let sections: [(&str, fn(&Bench)); 6] = [
+    let sections: [(&str, fn(&Bench)); 7] = [
         ("quit", Bench::quit),
         ("exact", Bench::exact),
         ("idle", Bench::idle),
         ("message", Bench::message),
         ("pipe", Bench::pipe),
         ("data", Bench::data),
+        ("growth", Bench::growth),
     ];
     for (name, section) in sections {
         if wanted.is_empty() || wanted.contains(&name) {
@@ -180,6 +206,37 @@ impl Bench {
             let rate = PIPED_MESSAGES as f64 / begun.elapsed().as_secs_f64();
             println!("pipe: {name}: {rate:.0} messages/s on one connection, {cpu_ms:.3} CPU ms each");
         }
+    }
+
+    /// Each idle plugin alone, then twenty at once beside none.
+    fn growth(&self) {
+        let config = self.dir.path().join("config");
+        let with = |more: &[&str]| {
+            let lines: String = more.iter().map(|line| format!("{line}\n")).collect();
+            fs::write(config.join("plugins"), format!("{lines}{CHAIN}")).unwrap();
+        };
+        let instructions = || cost::count(&self.postern(), cost::quit, Look::Instructions).unwrap().instructions;
+        with(&[]);
+        let alone = instructions();
+        for name in IDLE {
+            with(&[name]);
+            println!("growth: {name}: {:+} instructions", instructions().cast_signed() - alone.cast_signed());
+        }
+        let twenty = &IDLE[..18];
+        let cpu = |more: &[&str]| {
+            with(more);
+            let sum: f64 =
+                (0..SESSIONS_PER_ROUND).map(|_| cost::session(&mut self.postern(), cost::quit).unwrap().cpu_s).sum();
+            sum
+        };
+        let ratios = (0..ROUNDS).map(|_| cpu(twenty) / cpu(&[])).collect();
+        with(twenty);
+        println!(
+            "growth: 20 plugins: {:+} instructions, {:.2} times the CPU of 2",
+            instructions().cast_signed() - alone.cast_signed(),
+            median(ratios)
+        );
+        with(&[]);
     }
 
     fn data(&self) {

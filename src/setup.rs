@@ -41,13 +41,9 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("hosts_allow", "limits and rules by client address"),
-    ("connection_time", "the time of a connection in the log; every connection's line has it"),
     ("karma", "scores of clients, kept between connections"),
     ("dnsbl", "DNS lists of clients"),
     ("fcrdns", "DNS names of clients, forward and back"),
-    ("whitelist", "lists of trusted clients and senders"),
-    ("whitelist_soft", "lists of trusted clients and senders"),
     ("dns_whitelist_soft", "DNS lists of trusted clients"),
     ("ident/geoip", "countries of clients"),
     ("ident/p0f", "operating systems of clients"),
@@ -55,13 +51,9 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
     ("parse_addr_withhelo", "no parameters after HELO"),
-    ("badmailfromto", "senders to refuse for one recipient"),
-    ("check_badmailfromto", "senders to refuse for one recipient"),
     ("sender_permitted_from", "SPF"),
     ("greylisting", "greylisting"),
     ("denysoft_greylist", "greylisting"),
-    ("rcpt_regexp", "recipients by pattern"),
-    ("rcpt_map", "recipients by list"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("user_config", "settings by recipient"),
     ("bogus_bounce", "bounces that are none"),
@@ -176,8 +168,9 @@ impl Setup {
     /// there although other lines are at fault, so that the log can tell where it was meant to.
     pub fn build(&self, world: &World) -> Built {
         let mut built = Built::default();
+        let company = self.company();
         for line in self.lines.iter().chain(&self.logging) {
-            match self.link(line, world) {
+            match self.link_in(line, world, &company) {
                 Ok(Some(link)) if link.hooks == HookSet::of(&[Hook::Logging]) => built.loggers.push(link),
                 Ok(Some(link)) => built.chain.push(link),
                 Ok(None) => {}
@@ -192,6 +185,10 @@ impl Setup {
     /// # Errors
     /// Every fault of the line.
     pub fn link(&self, line: &ChainLine, world: &World) -> Result<Option<Link>, ConfigError> {
+        self.link_in(line, world, &self.company())
+    }
+
+    fn link_in(&self, line: &ChainLine, world: &World, company: &Company) -> Result<Option<Link>, ConfigError> {
         let entry = match self.find(&line.name) {
             Found::Entry(entry) => entry,
             Found::Retired(reason) => {
@@ -207,8 +204,8 @@ impl Setup {
         };
         let settings = Settings::new(&line.label(), line.origin(), line.arguments.clone(), file);
         // Only for chains that need it: it copies the settings.
-        let remake = self.configured_by_plugins().then(|| remake(entry, settings.clone()));
-        let naughty = self.naughty(&settings, entry);
+        let remake = company.configures.then(|| remake(entry, settings.clone()));
+        let naughty = if company.naughty { Ok(()) } else { needs_naughty(&settings, entry) };
         let (standard, plugin) = match (naughty, make(entry, settings, world)) {
             (Ok(()), Ok(made)) => made,
             (Err(first), Err(second)) => return Err(first.and(second)),
@@ -232,32 +229,13 @@ impl Setup {
         }))
     }
 
-    /// Whether a plugin of the chain may set others otherwise for a session.
-    fn configured_by_plugins(&self) -> bool {
-        let configures =
-            |line: &ChainLine| matches!(self.find(&line.name), Found::Entry(entry) if entry.role == Role::Configures);
-        self.lines.iter().any(configures)
-    }
-
-    /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
-    fn naughty(&self, settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
-        let is_naughty = |line: &ChainLine| match self.find(&line.name) {
-            Found::Entry(entry) => entry.name == "naughty",
-            // A fault of its own, and told.
-            Found::Planned(_) => same_name(&line.name, "naughty"),
-            Found::Retired(_) | Found::Unknown(_) => false,
-        };
-        if entry.kind == Kind::Logger || self.lines.iter().any(is_naughty) {
-            return Ok(());
-        }
-        // What is not understood here the plugin will tell.
-        match settings.clone().take::<String>("reject") {
-            Ok(Some((word, origin))) if word == "naughty" => {
-                let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
-                Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
-            }
-            _ => Ok(()),
-        }
+    /// What a line's plugin must know of the others.
+    fn company(&self) -> Company {
+        let stands = |name: &str| self.lines.iter().any(|line| same_name(&line.name, name));
+        let mut all = catalogue().chain(self.extra.iter().copied());
+        let named = |entry: &Entry| stands(entry.name) || entry.aliases.iter().any(|alias| stands(alias));
+        let configures = all.any(|entry| entry.role == Role::Configures && named(entry));
+        Company { naughty: stands("naughty"), configures }
     }
 
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).
@@ -325,6 +303,29 @@ fn unknown(name: &str, nearest: Option<&str>) -> String {
     }
 }
 
+/// What there is in the chain beside a line's plugin.
+struct Company {
+    /// The plugin `naughty`.
+    naughty: bool,
+    /// One that may set others otherwise for a session.
+    configures: bool,
+}
+
+/// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
+fn needs_naughty(settings: &Settings, entry: &Entry) -> Result<(), ConfigError> {
+    if entry.kind == Kind::Logger || !settings.mentions("naughty") {
+        return Ok(());
+    }
+    // What is not understood here the plugin will tell.
+    match settings.clone().take::<String>("reject") {
+        Ok(Some((word, origin))) if word == "naughty" => {
+            let fault = "without the plugin naughty in the chain nobody would be refused: say reject 1, or 0";
+            Err(origin.error(fault).of_plugin(settings.plugin()).of_key("reject"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A line's plugin from its settings.
 fn make(entry: &Entry, mut settings: Settings, world: &World) -> Result<(Standard, Box<dyn Plugin>), ConfigError> {
     let standard = standard(&mut settings, entry);
@@ -357,8 +358,10 @@ fn standard(settings: &mut Settings, entry: &Entry) -> Result<Standard, ConfigEr
     if let Some((observe, _)) = settings.take::<bool>("observe")? {
         standard.observe = observe;
     }
-    // A logger's own matter. Any other plugin's decisions are in the record whatever their level.
+    // The own matter of loggers, and of connection_time, which only logs. Any other plugin's decisions are in the record whatever
+    // their level.
     if entry.kind != Kind::Logger
+        && entry.name != "connection_time"
         && let Some((level, origin)) = settings.take::<String>("loglevel")?
         && let Err(fault) = level.trim_start_matches(['+', '-']).parse::<Level>()
     {

@@ -486,6 +486,11 @@ fn check_tells_what_was_probably_not_meant() {
             Some(("plugins.d/headers.toml", "require = \"From\"\nreject = \"naughty\"\n")),
             "error: ROOM/config/plugins.d/headers.toml line 2: headers: reject: without the plugin naughty",
         ),
+        (
+            "check-relay\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "note: ROOM/config/plugins line 1: check-relay: an old name of relay\n",
+        ),
     ];
     for (plugins, file, told) in rows {
         let room = Room::new(plugins);
@@ -584,6 +589,12 @@ fn check_proves_an_open_relay() {
             "rcpthosts",
             ".invalid\n",
             "open relay: 192.0.2.77 may send to <postern-check@relay.invalid>",
+        ),
+        (
+            "rcpt_regexp\nrcpt_ok\nqueue/discard\n",
+            "rcpt_regexp",
+            "/@here.example/ OK\n/\\.invalid$/ OK\n",
+            "line 1: rcpt_regexp: open relay: 192.0.2.77 may send",
         ),
     ];
     for (plugins, file, list, proof) in rows {

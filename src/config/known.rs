@@ -65,6 +65,8 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("whitelistsenders", "senders that are trusted"),
     ("whitelistrcpt", "recipients that take everything"),
     ("hosts_allow", "clients and what becomes of them"),
+    ("aliases", "recipients, and where their mail goes"),
+    ("client_options", "settings of plugins by client"),
     ("rcpt_regexp", "recipients by pattern"),
     ("invalid_resolvable_fromhost", "networks that no mail exchanger is in"),
     ("require_resolvable_fromhost", "whether a sender's domain must resolve (old)"),

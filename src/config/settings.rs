@@ -57,6 +57,12 @@ impl Settings {
         &self.words
     }
 
+    /// Whether this word is a value anywhere: for a look that is cheap before one that is not.
+    pub fn mentions(&self, word: &str) -> bool {
+        let is = |member: &Member| matches!(&member.value, Given::Text(text) if text == word);
+        self.words.iter().any(|written| written == word) || self.file.iter().chain(&self.set).any(is)
+    }
+
     /// An error at the plugin's line.
     pub fn error(&self, fault: impl Into<Fault>) -> ConfigError {
         self.origin.error(fault).of_plugin(&self.plugin)

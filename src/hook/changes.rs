@@ -75,7 +75,7 @@ impl Session {
             C::Whitelist(_) | C::NoteEarlyTalker | C::NoteKarmaHistory(_) => true,
             C::NoteNames(_) | C::NotePlace(_) | C::NoteSystem(_) => true,
             C::AddKeyword(_) | C::Rewrite(_) | C::Retarget(_) | C::SetOption(..) | C::Edit(_) => false,
-            C::WhitelistSender(_) | C::WhitelistRecipient(_) | C::Configure(_) => false,
+            C::WhitelistHello(_) | C::WhitelistSender(_) | C::WhitelistRecipient(_) | C::Configure(_) => false,
         }
     }
 
@@ -102,6 +102,7 @@ impl Session {
             | Change::Rewrite(_)
             | Change::Retarget(_)
             | Change::SetOption(..)
+            | Change::WhitelistHello(_)
             | Change::WhitelistSender(_)
             | Change::WhitelistRecipient(_)
             | Change::Configure(_)
@@ -213,12 +214,18 @@ impl Facts for Hello<'_> {
     fn session_mut(&mut self) -> &mut Session {
         self.session
     }
+    fn immune(&self) -> Option<&str> {
+        self.session.immune().or(self.session.hello_whitelisted.as_deref())
+    }
     fn takes_own(&self, change: &Change) -> bool {
-        matches!(change, Change::AddKeyword(_))
+        matches!(change, Change::AddKeyword(_) | Change::WhitelistHello(_))
     }
     fn apply_own(&mut self, change: Change) -> Result<(), Change> {
-        let Change::AddKeyword(keyword) = change else { return Err(change) };
-        self.keywords.push(keyword);
+        match change {
+            Change::AddKeyword(keyword) => self.keywords.push(keyword),
+            Change::WhitelistHello(reason) => self.session.hello_whitelisted = Some(reason),
+            other => return Err(other),
+        }
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! | `overrides` (session) | client_options | stays | stays | gone |
 //! | `delayed` (session) | the chain, for delay_deny | one of MAIL cleared | one of MAIL cleared | gone |
 //! | `hello` | the session | stays | replaced | gone |
+//! | `hello_whitelisted` (session) | whitelist | stays | cleared before it | gone |
 //! | `sender_whitelisted` (transaction) | whitelist | cleared | cleared | gone |
 //! | `Recipient::options`, `Recipient::whitelisted` | aliases, user_config; whitelist | cleared | cleared | gone |
 
@@ -56,6 +57,8 @@ pub struct Session {
     pub early_talker: bool,
     /// Why this client is whitelisted.
     pub whitelisted: Option<String>,
+    /// Why the name in the last HELO or EHLO is whitelisted. It counts at that hook alone: anybody can say any name.
+    pub hello_whitelisted: Option<String>,
     /// Why this transaction's sender is whitelisted.
     pub sender_whitelisted: Option<String>,
     /// Transactions begun so far.
@@ -95,6 +98,7 @@ impl Session {
             overrides: Vec::new(),
             early_talker: false,
             whitelisted: None,
+            hello_whitelisted: None,
             sender_whitelisted: None,
             transactions: 0,
             accepted: 0,

@@ -116,6 +116,8 @@ pub enum Change {
     NoteKarmaHistory(i64),
     /// Any hook: immune to the plugins that spare whitelisted clients, for this reason.
     Whitelist(String),
+    /// helo, ehlo: the same for the plugins asked after this one at this hook, and nothing else.
+    WhitelistHello(String),
     /// mail: the same for this transaction.
     WhitelistSender(String),
     /// rcpt: the same for this recipient.

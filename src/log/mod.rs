@@ -232,8 +232,8 @@ fn write(line: &Line<'_>) {
     });
 }
 
-/// Writes an event's text.
-fn write_event(level: Level, text: &str) {
+/// Writes an event's text, for a caller whose level is known only at run time.
+pub fn write_event(level: Level, text: &str) {
     if MUTE.try_with(Cell::get).unwrap_or(true) {
         return;
     }

@@ -3,8 +3,10 @@
 pub mod addsig;
 pub mod aliases;
 pub mod badmailfrom;
+pub mod badmailfromto;
 pub mod badrcptto;
 pub mod client_options;
+pub mod connection_time;
 pub mod count_denies;
 pub mod count_unrecognized_commands;
 pub mod delay_deny;
@@ -14,6 +16,7 @@ pub mod footer;
 pub mod headers;
 pub mod helo;
 pub mod help;
+pub mod hosts_allow;
 pub mod loadcheck;
 pub mod logging;
 pub mod r#loop;
@@ -21,12 +24,15 @@ pub mod naughty;
 pub mod noop_counter;
 pub mod quit_fortune;
 pub mod random_error;
+pub mod rcpt_map;
 pub mod rcpt_ok;
+pub mod rcpt_regexp;
 pub mod relay;
 pub mod resolvable_fromhost;
 pub mod rhsbl;
 mod shared;
 pub mod tarpit;
+pub mod whitelist;
 
 use crate::hook::Entry;
 
@@ -35,8 +41,10 @@ pub const ENTRIES: &[&Entry] = &[
     &addsig::ENTRY,
     &aliases::ENTRY,
     &badmailfrom::ENTRY,
+    &badmailfromto::ENTRY,
     &badrcptto::ENTRY,
     &client_options::ENTRY,
+    &connection_time::ENTRY,
     &count_denies::ENTRY,
     &count_unrecognized_commands::ENTRY,
     &delay_deny::ENTRY,
@@ -46,6 +54,7 @@ pub const ENTRIES: &[&Entry] = &[
     &headers::ENTRY,
     &helo::ENTRY,
     &help::ENTRY,
+    &hosts_allow::ENTRY,
     &loadcheck::ENTRY,
     &logging::adaptive::ENTRY,
     &logging::devnull::ENTRY,
@@ -58,9 +67,12 @@ pub const ENTRIES: &[&Entry] = &[
     &noop_counter::ENTRY,
     &quit_fortune::ENTRY,
     &random_error::ENTRY,
+    &rcpt_map::ENTRY,
     &rcpt_ok::ENTRY,
+    &rcpt_regexp::ENTRY,
     &relay::ENTRY,
     &resolvable_fromhost::ENTRY,
     &rhsbl::ENTRY,
     &tarpit::ENTRY,
+    &whitelist::ENTRY,
 ];

@@ -62,6 +62,7 @@ impl Session<'_> {
             Err(error) => return go(error, state),
         };
         let mut added = Vec::new();
+        self.facts.hello_whitelisted = None;
         let mut at = facts::Hello { session: &mut self.facts, hello: &name, keywords: &mut added };
         let outcome = if extended { self.chain.ehlo(&mut at) } else { self.chain.helo(&mut at) };
         if let Outcome::Denied(refused) = outcome {

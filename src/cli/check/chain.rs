@@ -94,6 +94,9 @@ fn judge(setup: &Setup, line: &ChainLine, world: &World, findings: &mut Findings
             return Judged::Unknown;
         }
     };
+    if !same_name(entry.name, &line.name) {
+        findings.line(Grade::Note, line, format!("an old name of {}", entry.name));
+    }
     match setup.link(line, world) {
         Ok(Some(mut link)) => ask(&mut link, line, world, findings),
         Ok(None) => {}

@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use regex_lite::{Regex, RegexBuilder};
 
+use super::network::Network;
 use super::place;
 use crate::config::{ConfigDir, ConfigError};
 use crate::smtp::address::{Domain, Mailbox};
@@ -36,6 +37,8 @@ pub(in super::super) enum Lines {
     Mixed,
     /// Patterns only (the `_patterns` files of old).
     Patterns,
+    /// Addresses, domains with or without an `@`, and networks for address literals (the whitelists). No patterns.
+    Names,
 }
 
 /// Several files as one list.
@@ -45,6 +48,8 @@ pub(in super::super) struct AddressList {
     /// collisions.
     names: HashMap<Box<str>, usize, BuildHasherDefault<DefaultHasher>>,
     patterns: Vec<(usize, Pattern)>,
+    /// Each with its line.
+    networks: Vec<(usize, Network)>,
 }
 
 /// One line of a list.
@@ -79,9 +84,18 @@ impl Pattern {
         if !pattern.contains(META) {
             return Ok(Self::Text(pattern.to_lowercase().into()));
         }
+        // regex-lite knows the case of ASCII letters only. The others mean nothing in a pattern, so small ones can stand for them.
+        let small =
+            |letter: char| if letter.is_ascii() { String::from(letter) } else { letter.to_lowercase().to_string() };
+        let folded: String = pattern.chars().map(small).collect();
         // Linear in the text's length, whatever the pattern: no client can make a match slow.
-        let built = RegexBuilder::new(pattern).case_insensitive(true).size_limit(PATTERN_OCTETS_MAX).build();
+        let built = RegexBuilder::new(&folded).case_insensitive(true).size_limit(PATTERN_OCTETS_MAX).build();
         built.map(Self::Regex).map_err(|error| format!("{word:?} is not a pattern that can be used here: {error}"))
+    }
+
+    /// Whether it is found in an address. `forms`: see [`forms`].
+    pub(in super::super) fn matches_any(&self, (ascii, written): &(String, Option<String>)) -> bool {
+        self.matches(ascii) || written.as_ref().is_some_and(|written| self.matches(written))
     }
 
     /// `text` is in small letters.
@@ -96,7 +110,8 @@ impl Pattern {
 impl AddressList {
     /// Reads the files. The error holds every fault.
     pub(in super::super) fn read(config: &ConfigDir, files: &[(&str, Lines)]) -> Result<Self, ConfigError> {
-        let mut list = Self { lines: Vec::new(), names: HashMap::default(), patterns: Vec::new() };
+        let mut list =
+            Self { lines: Vec::new(), names: HashMap::default(), patterns: Vec::new(), networks: Vec::new() };
         let mut faults = Vec::new();
         for (name, kind) in files {
             config.each(name, &mut |text, file, line| {
@@ -112,8 +127,12 @@ impl AddressList {
     fn add(&mut self, text: &str, file: &Rc<Path>, line: usize, kind: Lines) -> Result<(), String> {
         let (word, reason) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         let at = self.lines.len();
-        let name = name(word);
-        if kind == Lines::Patterns || word.contains(PATTERN_MARKS) {
+        let name = name(word).or_else(|| if kind == Lines::Names { name(&format!("@{word}")) } else { None });
+        if let (Lines::Names, None) = (kind, &name) {
+            let network = word.contains('/').then(|| Network::parse(word)).and_then(Result::ok);
+            let network = network.ok_or_else(|| format!("{word:?} is no address, no domain and no network"))?;
+            self.networks.push((at, network));
+        } else if kind == Lines::Patterns || kind == Lines::Mixed && word.contains(PATTERN_MARKS) {
             self.patterns.push((at, Pattern::parse(word)?));
             // `user+tag@far.example` is a pattern that does not match what it looks like: it shall do that as well.
             if let Some(name) = name.filter(|name| !name.starts_with('@')) {
@@ -132,25 +151,38 @@ impl AddressList {
 
     /// The first line that matches.
     pub(in super::super) fn find(&self, mailbox: &Mailbox) -> Option<&Line> {
-        let domain = mailbox.domain();
-        let local_part = mailbox.local_part().to_lowercase();
-        let address = format!("{local_part}@{}", domain.ascii());
-        let names = [address.as_str(), &address[local_part.len()..]];
-        let named = names.iter().filter_map(|name| self.names.get(*name)).min().copied();
-        // A pattern may have been written with the domain's own letters in it.
-        let written = domain.as_written();
-        let other = (!written.is_ascii()).then(|| format!("{local_part}@{}", written.to_lowercase()));
+        let forms = forms(mailbox);
+        let named = self.names.get(forms.0.as_str()).copied();
+        let named = named.into_iter().chain(self.domain(mailbox.domain())).min();
         let before = self.patterns.iter().take_while(|(at, _)| named.is_none_or(|named| *at < named));
-        let mut matching = before.filter(|(_, pattern)| {
-            pattern.matches(&address) || other.as_ref().is_some_and(|other| pattern.matches(other))
-        });
+        let mut matching = before.filter(|(_, pattern)| pattern.matches_any(&forms));
         let at = matching.next().map(|(at, _)| *at).or(named)?;
         self.lines.get(at)
     }
+
+    /// The first line that names this domain as a whole.
+    pub(in super::super) fn find_domain(&self, domain: &Domain) -> Option<&Line> {
+        self.lines.get(self.domain(domain)?)
+    }
+
+    fn domain(&self, domain: &Domain) -> Option<usize> {
+        let named = self.names.get(format!("@{}", domain.ascii()).as_str()).copied();
+        let inside = |ip| self.networks.iter().find(|(_, network)| network.contains(ip)).map(|(at, _)| *at);
+        named.into_iter().chain(domain.ip().and_then(inside)).min()
+    }
+}
+
+/// An address as a pattern may have been written for it: in small letters with the domain in A-labels, and with the domain's own
+/// letters where these are others.
+pub(in super::super) fn forms(mailbox: &Mailbox) -> (String, Option<String>) {
+    let (local_part, domain) = (mailbox.local_part().to_lowercase(), mailbox.domain());
+    let written = domain.as_written();
+    let other = (!written.is_ascii()).then(|| format!("{local_part}@{}", written.to_lowercase()));
+    (format!("{local_part}@{}", domain.ascii()), other)
 }
 
 /// An address or `@domain` in the form for comparing: small letters, the domain in A-labels. `None`: it is neither.
-fn name(word: &str) -> Option<Box<str>> {
+pub(in super::super) fn name(word: &str) -> Option<Box<str>> {
     let (local_part, domain) = word.rsplit_once('@')?;
     // qmail writes local-parts without their quotes, so nothing is asked of them here.
     let domain = Domain::parse(domain).ok()?;
@@ -199,6 +231,7 @@ mod tests {
             ("@BÜCHER.example", "a@xn--bcher-kva.example", true),
             ("a@bücher.example", "A@Bücher.example", true),
             ("^.*@bücher", "a@BÜCHER.example", true),
+            ("^.*@BÜCHER", "a@bücher.example", true),
             ("^.*@xn--bcher-kva", "a@bücher.example", true),
             ("@[192.0.2.1]", "a@[192.0.2.1]", true),
             ("@[ipv6:2001:DB8:0::1]", "a@[IPv6:2001:db8::1]", true),
@@ -270,6 +303,36 @@ mod tests {
             assert!(faults[at].contains(&named), "{} should hold {named}", faults[at]);
         }
         assert!(faults.last().is_some_and(|last| last.contains("bad_patterns line 1")), "{faults:?}");
+    }
+
+    #[test]
+    fn names_are_addresses_domains_and_networks_and_no_patterns() {
+        let list = "a+b@one.example\ntwo.example its own\n@three.example\n[192.0.2.1]\n198.51.100.0/24\n2001:db8::/32\n!@x.example\n";
+        let (world, _dir) = fixture::world(&[("bad", list)]);
+        let list = AddressList::read(&world.config, &[("bad", Lines::Names)]).unwrap();
+        let table = [
+            ("A+B@One.example", Some("bad line 1: a+b@one.example")),
+            ("ab@one.example", None),
+            ("x@TWO.example", Some("bad line 2: two.example")),
+            ("x@sub.two.example", None),
+            ("x@three.example", Some("bad line 3: @three.example")),
+            ("x@[192.0.2.1]", Some("bad line 4: [192.0.2.1]")),
+            ("x@[198.51.100.255]", Some("bad line 5: 198.51.100.0/24")),
+            ("x@[198.51.101.0]", None),
+            ("x@[IPv6:2001:db8::1]", Some("bad line 6: 2001:db8::/32")),
+            ("far!y@x.example", None),
+        ];
+        for (address, line) in table {
+            assert_eq!(found(&list, address).as_deref(), line, "{address}");
+        }
+        let domain = |name| list.find_domain(&Domain::parse(name).unwrap()).map(Line::evidence);
+        assert_eq!(domain("Two.Example").as_deref(), Some("bad line 2: two.example"));
+        assert_eq!(domain("one.example"), None);
+        for wrong in ["@", "a@", "a..b", "192.0.2.0/33", "^x$", "a b/"] {
+            let (world, _dir) = fixture::world(&[("bad", wrong)]);
+            let read = AddressList::read(&world.config, &[("bad", Lines::Names)]);
+            assert_eq!(read.is_err(), wrong != "a b/", "{wrong}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What several plugins have in common, and no plugin itself: lists of addresses, of networks and of texts.
+//! What several plugins have in common, and no plugin itself: lists of addresses, of networks, of codes and of texts.
 //!
 //! All name file and line of what matched, for the evidence, and of what they cannot understand: such a line is an
 //! error, for a refusal or a permission that silently does not hold is worse.
 
 pub(super) mod address_list;
+pub(super) mod code;
 pub(super) mod dns_list;
 pub(super) mod names;
 pub(super) mod network;
