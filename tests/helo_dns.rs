@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::net::UdpSocket;
+use std::thread;
 use std::time::Duration;
 
 use common::knot::Knot;
@@ -14,7 +15,8 @@ use common::room::Room;
 const DOMAIN: &str = "mx A 192.0.2.1\nmx AAAA 2001:db8::1\npool A 192.0.2.200\nalias CNAME mx\ntext TXT \"no address\"\n\
     @ MX 10 mx\nnull MX 0 .\nlost MX 10 nowhere\ninner MX 10 ten\ninner MX 20 self\nten A 10.1.2.3\nself AAAA ::1\n\
     half MX 10 ten\nhalf MX 20 mx\nsix MX 10 mx6\nmx6 AAAA 2001:db8::6\nhard MX 10 x.broken.test.\nbare A 192.0.2.7\n\
-    beside MX 10 x.broken.test.\nbeside MX 20 mx\n";
+    beside MX 10 x.broken.test.\nbeside MX 20 mx\n\
+    some MX 10 late\nsome MX 20 mx\nslow MX 10 late\n";
 
 /// What the server has: a domain, a broken one, a list of domains, a list of everything, and names of addresses.
 fn knot() -> Option<Knot> {
@@ -133,6 +135,48 @@ fn lists_of_domains() {
         let lines = [&*format!("EHLO {hello}"), &format!("MAIL FROM:<a@{domain}>")];
         let (reply, outcome) = answer(&room, "192.0.2.1", &lines);
         assert!(reply.starts_with(begins) && reply.contains(holds), "{hello} {domain}: {reply}\n{}", outcome.log);
+    }
+}
+
+/// A server that hands everything on to Knot, but for names with the label `late`: to those it says nothing.
+fn partly_silent(knot: &Knot) -> String {
+    let (front, back) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    back.connect(knot.address).unwrap();
+    back.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let address = front.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut octets = [0; 4096];
+        while let Ok((len, from)) = front.recv_from(&mut octets) {
+            let is_late = octets[..len].to_ascii_lowercase().windows(5).any(|label| label == b"\x04late");
+            if is_late || back.send(&octets[..len]).is_err() {
+                continue;
+            }
+            if let Ok(len) = back.recv(&mut octets) {
+                let _ = front.send_to(&octets[..len], from);
+            }
+        }
+    });
+    address.to_string()
+}
+
+#[test]
+fn one_answer_that_does_not_come_leaves_time_for_the_others() {
+    let Some(knot) = knot() else { return };
+    let dns = format!("server {}\ntimeout 20\nattempts 1\ntotal 20\n", partly_silent(&knot));
+    let zones = "late.test\nlist.test is bad\n";
+    let mail = |domain: &str| format!("MAIL FROM:<a@{domain}>");
+    #[rustfmt::skip]
+    let table = [
+        ("rhsbl timeout 1", "bad.example", "550 5.7.1 Mail from bad.example rejected because it is bad"),
+        ("rhsbl timeout 1", "good.example", "250 2.1.0"),
+        // One exchanger is enough.
+        ("resolvable_fromhost timeout 1", "some.good.test", "250 2.1.0"),
+        ("resolvable_fromhost timeout 1", "slow.good.test", "450 4.4.3 Temporary address resolution failure"),
+    ];
+    for (line, domain, expected) in table {
+        let room = room(line, &dns, &[("rhsbl_zones", zones)]);
+        let (reply, outcome) = answer(&room, "192.0.2.1", &["EHLO x", &mail(domain)]);
+        assert!(reply.starts_with(expected), "{line} {domain}: {reply}\n{}", outcome.log);
     }
 }
 

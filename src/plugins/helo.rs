@@ -266,7 +266,7 @@ impl Helo {
             name.iter().flat_map(|name| [Kind::A, Kind::Aaaa].map(|kind| Question::new((*name).clone(), kind)));
         let questions: Vec<Question> = forward.chain(client.map(Question::reverse)).collect();
         let limit = Duration::from_secs(self.settings.timeout);
-        let mut forward = within(&self.world, limit, || self.world.dns.ask(&questions));
+        let mut forward = within(&self.world, limit, 1, || self.world.dns.ask(&questions));
         let reverse = client.and_then(|_| forward.pop());
         Seen { forward, reverse }
     }

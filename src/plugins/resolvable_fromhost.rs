@@ -7,8 +7,8 @@
 //! ```
 //! - `reject` (0, 1 or naughty; 1): 0 only notes it in the record, naughty remembers the client for the `naughty` plugin.
 //! - `reject_type` (perm, temp, disconnect, temp_disconnect; temp).
-//! - `timeout` (seconds, 1 to 25; 10): how long the DNS is waited for, all in all; each of the two rounds ends at `total` of
-//!   `config/dns`, too.
+//! - `timeout` (seconds, 1 to 25; 10): how long the DNS is waited for in each of the two rounds; at most `total` of `config/dns`,
+//!   and for the first half of the line's `budget`.
 //!
 //! The sender's domain is asked for its mail exchangers (MX) and addresses at once, then the first ten exchangers for their
 //! addresses, again at once. One address is enough that is in none of the networks of `invalid_resolvable_fromhost`: of any of
@@ -127,11 +127,10 @@ impl Plugin for ResolvableFromHost {
         if self.needs_switch && !is_on(&self.world.config)? {
             return Ok(Ruling::skip(format!("{SWITCH} is not there, or 0")));
         }
-        let (limit, world) = (Duration::from_secs(self.settings.timeout), self.world.clone());
         let domain = mailbox.domain();
         let fate = match domain {
             Domain::Literal(literal) => self.judge(domain, "literal", &[literal.ip()])?,
-            Domain::Name(_) => within(&world, limit, || self.look_up(domain))?,
+            Domain::Name(_) => self.look_up(domain)?,
         };
         let literal = domain.ip().is_some();
         Ok(match fate {
@@ -173,8 +172,8 @@ impl ResolvableFromHost {
             let why = format!("{domain}: longer than a name in the DNS");
             return Ok(Fate::Bad("is no name in the DNS".into(), why));
         };
-        let mut answers =
-            self.world.dns.ask(&[Kind::Mx, Kind::A, Kind::Aaaa].map(|kind| Question::new(name.clone(), kind)));
+        let questions = [Kind::Mx, Kind::A, Kind::Aaaa].map(|kind| Question::new(name.clone(), kind));
+        let mut answers = self.ask(&questions, 2);
         let own = answers.split_off(1);
         let mx = answers.pop().unwrap_or(Said::Late);
         if let Said::Found(records) = &mx {
@@ -218,7 +217,7 @@ impl ResolvableFromHost {
             .iter()
             .flat_map(|name| [Kind::A, Kind::Aaaa].map(|kind| Question::new((*name).clone(), kind)))
             .collect();
-        let answers = self.world.dns.ask(&questions);
+        let answers = self.ask(&questions, 1);
         addresses.extend(answers.iter().flat_map(Said::addresses));
         let fate = match addresses.is_empty() {
             false => self.judge(domain, "MX", &addresses)?,
@@ -232,6 +231,11 @@ impl ResolvableFromHost {
             (Fate::Bad(..), Some((question, answer))) => Fate::Unknown(format!("{question}: {answer}")),
             (fate, _) => fate,
         })
+    }
+
+    /// Asks for one round, in this part of the plugin's time, so that a late answer leaves time for the other round.
+    fn ask(&self, questions: &[Question], part: u32) -> Vec<Said> {
+        within(&self.world, Duration::from_secs(self.settings.timeout), part, || self.world.dns.ask(questions))
     }
 
     /// Whether one of these addresses is in none of the invalid networks.

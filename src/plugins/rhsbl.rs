@@ -8,8 +8,8 @@
 //! - `reject` (0, 1 or naughty; 1): 0 only notes it in the record, naughty remembers the client for the `naughty` plugin.
 //! - `reject_type` (perm, temp, disconnect, temp_disconnect; perm). A single word on the line is this (`rhsbl disconnect`).
 //! - `helo` (0 or 1; 1): whether the name of HELO or EHLO is looked for as well.
-//! - `timeout` (seconds, 1 to 25; 10): how long the DNS is waited for, all in all; each of the two rounds ends at `total` of
-//!   `config/dns`, too.
+//! - `timeout` (seconds, 1 to 25; 10): how long the DNS is waited for in each of the two rounds; at most `total` of `config/dns`,
+//!   and for the first half of the line's `budget`.
 //!
 //! File `rhsbl_zones`: a zone, and the text for those that it lists; without one the zone's own text (TXT) is taken, if it has one:
 //!
@@ -135,7 +135,7 @@ impl Plugin for Rhsbl {
         }
         let suspects = suspects(at, self.settings.helo);
         let limit = Duration::from_secs(self.settings.timeout);
-        let (listed, notes) = within(&self.world, limit, || look_up(&self.world, zones, &suspects));
+        let (listed, notes) = look_up(&self.world, zones, &suspects, limit);
         let ruling = match listed {
             None => Ruling::decline(),
             Some((text, evidence)) => {
@@ -177,7 +177,12 @@ fn asked_as(domain: &Domain) -> Option<DnsName> {
 }
 
 /// What lists the first of the suspects, as reply and as evidence; and what else is to be told.
-fn look_up(world: &World, zones: &[Zone], suspects: &[Suspect]) -> (Option<(String, String)>, Vec<String>) {
+fn look_up(
+    world: &World,
+    zones: &[Zone],
+    suspects: &[Suspect],
+    limit: Duration,
+) -> (Option<(String, String)>, Vec<String>) {
     let pairs = suspects.iter().flat_map(|suspect| zones.iter().map(move |zone| (suspect, zone)));
     // A name that is too long for its place in a zone cannot be in it.
     let asked: Vec<(&Suspect, &Zone, Question)> = pairs
@@ -186,7 +191,8 @@ fn look_up(world: &World, zones: &[Zone], suspects: &[Suspect]) -> (Option<(Stri
         })
         .collect();
     let questions: Vec<Question> = asked.iter().map(|(.., question)| question.clone()).collect();
-    let answers = world.dns.ask(&questions);
+    // Half of the time, so that a zone that says nothing leaves time to prove the others.
+    let answers = within(world, limit, 2, || world.dns.ask(&questions));
     let mut notes = Vec::new();
     let mut hits: Vec<Hit<'_>> = Vec::new();
     for ((suspect, zone, question), answer) in asked.into_iter().zip(answers) {
@@ -196,7 +202,7 @@ fn look_up(world: &World, zones: &[Zone], suspects: &[Suspect]) -> (Option<(Stri
             said @ Said::Listed(..) => hits.push(Hit { suspect, zone, question, said }),
         }
     }
-    prove(world, &mut hits, &mut notes);
+    prove(world, &mut hits, &mut notes, limit);
     let told = hits.first().map(|hit| {
         let codes = if let Said::Listed(codes, _) = &hit.said { shown(codes) } else { String::new() };
         (reply(hit), format!("{}: {}: {codes}", hit.zone.place, hit.question.name))
@@ -205,7 +211,7 @@ fn look_up(world: &World, zones: &[Zone], suspects: &[Suspect]) -> (Option<(Stri
 }
 
 /// Drops what is said by zones that list everything, and fetches the text of the others, in one more round.
-fn prove(world: &World, hits: &mut Vec<Hit<'_>>, notes: &mut Vec<String>) {
+fn prove(world: &World, hits: &mut Vec<Hit<'_>>, notes: &mut Vec<String>, limit: Duration) {
     if hits.is_empty() {
         return;
     }
@@ -215,7 +221,7 @@ fn prove(world: &World, hits: &mut Vec<Hit<'_>>, notes: &mut Vec<String>) {
     };
     let mut questions: Vec<Question> = hits.iter().map(|hit| Question::new(test(hit), Kind::A)).collect();
     questions.extend(hits.iter().map(|hit| Question::new(hit.question.name.clone(), Kind::Txt)));
-    let answers = world.dns.ask(&questions);
+    let answers = within(world, limit, 1, || world.dns.ask(&questions));
     let (tests, texts) = answers.split_at(hits.len());
     let mut at = 0;
     hits.retain_mut(|hit| {

@@ -25,18 +25,21 @@ pub(super) fn place(file: &Path, line: usize) -> String {
     format!("{} line {line}", name.display())
 }
 
+/// Does what asks the world, within `timeout` and this part of the time that the plugin has left (2: half of it).
+pub(super) fn within<T>(world: &World, timeout: Duration, part: u32, work: impl FnOnce() -> T) -> T {
+    let (now, before) = (world.clock.instant(), world.deadline.get());
+    let left = before.map_or(timeout, |until| timeout.min(until.saturating_duration_since(now) / part));
+    // Longer than a clock can tell: no limit.
+    if let Some(until) = now.checked_add(left) {
+        world.deadline.replace(Some(until));
+    }
+    let done = work();
+    world.deadline.replace(before);
+    done
+}
+
 /// Whether the plugin's line calls it by this name (an alias brings its own defaults), with or without an instance.
 pub(super) fn called(settings: &Settings, name: &str) -> bool {
     let label = settings.plugin();
     same_name(label.split_once(':').map_or(label, |(name, _)| name), name)
-}
-
-/// Does this in at most so long, and never past the deadline of the hook in hand.
-pub(super) fn within<T>(world: &World, limit: Duration, work: impl FnOnce() -> T) -> T {
-    let before = world.deadline.get();
-    let ours = world.clock.instant() + limit;
-    world.deadline.replace(Some(before.map_or(ours, |before| before.min(ours))));
-    let done = work();
-    world.deadline.replace(before);
-    done
 }
