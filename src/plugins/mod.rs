@@ -20,6 +20,7 @@ pub mod fcrdns;
 pub mod footer;
 pub mod greylisting;
 pub mod headers;
+pub mod helo;
 pub mod help;
 pub mod hosts_allow;
 pub mod http_config;
@@ -38,6 +39,8 @@ pub mod rcpt_map;
 pub mod rcpt_ok;
 pub mod rcpt_regexp;
 pub mod relay;
+pub mod resolvable_fromhost;
+pub mod rhsbl;
 mod shared;
 pub mod tarpit;
 pub mod user_config;
@@ -67,6 +70,7 @@ pub const ENTRIES: &[&Entry] = &[
     &footer::ENTRY,
     &greylisting::ENTRY,
     &headers::ENTRY,
+    &helo::ENTRY,
     &help::ENTRY,
     &hosts_allow::ENTRY,
     &http_config::ENTRY,
@@ -91,6 +95,8 @@ pub const ENTRIES: &[&Entry] = &[
     &rcpt_ok::ENTRY,
     &rcpt_regexp::ENTRY,
     &relay::ENTRY,
+    &resolvable_fromhost::ENTRY,
+    &rhsbl::ENTRY,
     &tarpit::ENTRY,
     &user_config::ENTRY,
     &whitelist::ENTRY,

@@ -20,14 +20,9 @@ pub const RETIRED: &[(&str, &str)] = &[
 /// Plugins of qpsmtpd that postern does not have yet. A line that names one is a fault: a chain that is served without it
 /// would silently drop a policy.
 pub const PLANNED: &[(&str, &str)] = &[
-    ("rhsbl", "DNS lists of senders' domains"),
     ("stunnel", "the PROXY header"),
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
-    ("helo", "tests of HELO names"),
-    ("check_spamhelo", "HELO names to refuse"),
-    ("resolvable_fromhost", "senders' domains in the DNS"),
-    ("require_resolvable_fromhost", "senders' domains in the DNS"),
     ("sender_permitted_from", "SPF"),
     ("denysoft_greylist", "greylisting"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),

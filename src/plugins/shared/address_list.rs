@@ -99,7 +99,7 @@ impl Pattern {
     }
 
     /// `text` is in small letters.
-    fn matches(&self, text: &str) -> bool {
+    pub(in super::super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Text(piece) => text.contains(&**piece),
             Self::Regex(regex) => regex.is_match(text),

@@ -133,7 +133,7 @@ fn loopback(answer: &Answer) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// The first text in the order of the alphabet, for the DNS gives them in any order.
-fn first_text(answer: &Answer) -> Option<String> {
+pub(in super::super) fn first_text(answer: &Answer) -> Option<String> {
     let texts = answer.records().iter().filter_map(|record| match record {
         Record::Txt(octets) => Some(safe(String::from_utf8_lossy(octets).trim(), TEXT_OCTETS_MAX)),
         _ => None,
