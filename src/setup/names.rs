@@ -24,7 +24,6 @@ pub const PLANNED: &[(&str, &str)] = &[
     ("tls", "STARTTLS"),
     ("milter", "mail filters that speak Sendmail's protocol"),
     ("sender_permitted_from", "SPF"),
-    ("denysoft_greylist", "greylisting"),
     ("qmail_deliverable", "recipients asked of qmail-deliverable"),
     ("dkim", "DKIM"),
     ("dmarc", "DMARC"),

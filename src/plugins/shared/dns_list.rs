@@ -1,4 +1,4 @@
-//! Lists of addresses in the DNS (RFC 5782): what a zone's answer about a client means, and whether the zone can be believed.
+//! Lists in the DNS (RFC 5782): what a zone's answer means, about a client above all, and whether the zone can be believed.
 //!
 //! A list says "listed" by an address of 127.0.0.0/8. Zones that died say other things, to everybody, and some say 127.0.0.2 to
 //! everybody: so whoever lists a client is asked about 127.0.0.1 too, which no list may have in it.
