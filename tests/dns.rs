@@ -438,7 +438,7 @@ fn a_session_asks_a_bounded_number_of_questions() {
     // In steps, for the stand-in's socket holds no 200.
     let answers: Vec<Answer> = questions.chunks(20).flat_map(|some| world.dns.ask(some)).collect();
     assert!(answers[..QUESTIONS_MAX].iter().all(|answer| *answer == Answer::NoSuchName));
-    assert_eq!(answers[QUESTIONS_MAX].to_string(), "failed: more than 200 questions in one session");
+    assert_eq!(answers[QUESTIONS_MAX].to_string(), "failed: more than 600 questions in one session");
     assert_eq!(world.dns.ask_one(&questions[0]), Answer::NoSuchName);
     world.dns.begin(&questions[QUESTIONS_MAX..]);
     assert_eq!(server.heard().len(), QUESTIONS_MAX);

@@ -25,7 +25,7 @@ use crate::sys::wait;
 use crate::world::Deadline;
 
 /// Different questions that one session may ask; more fail.
-pub const QUESTIONS_MAX: usize = 200;
+pub const QUESTIONS_MAX: usize = 600;
 /// How soon a wait notices that we are asked to end.
 const SLICE: Duration = Duration::from_millis(100);
 /// Turns of the runtime in which questions are sent: two or three will do.
