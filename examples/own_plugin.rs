@@ -13,7 +13,7 @@ use postern::hook::{Answer, Connect, Denial, Entry, Hook, Plugin, Ruling};
 use postern::world::World;
 use serde::Deserialize;
 
-const NO_MONDAYS: &Entry = &Entry::plugin("own/no_mondays", &[Hook::Connect], include_str!("own_plugin.rs"), build);
+const NO_MONDAYS: &Entry = &Entry::plugin("own/no_mondays", &[Hook::Connect], postern::manual!("own_plugin.rs"), build);
 
 /// What the plugin's line, or `plugins.d/own/no_mondays.toml`, may set.
 #[derive(Deserialize)]

@@ -23,7 +23,10 @@ fn root() -> &'static Path {
 const NO_SETTINGS: &str = "struct Nothing {}";
 
 fn takes_settings(entry: &Entry) -> bool {
-    !entry.source.contains(NO_SETTINGS)
+    let file = entry.name.replace('-', "_");
+    let file = if entry.kind == Kind::Queue { file } else { format!("plugins/{file}") };
+    let path = root().join("src").join(format!("{file}.rs"));
+    !fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).contains(NO_SETTINGS)
 }
 
 /// Files below a directory, sorted.

@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::error::{ConfigError, Fault};
+use crate::smtp::find::find;
 
 /// A whole file as text.
 pub(super) fn read_text(path: &Path, octets_max: usize) -> Result<String, ConfigError> {
@@ -49,7 +50,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = Some(text);
     (1..).map_while(move |number| {
         let text = rest?;
-        let line = match memchr::memchr(b'\n', text.as_bytes()) {
+        let line = match find(b'\n', text.as_bytes()) {
             Some(end) => {
                 rest = Some(&text[end + 1..]);
                 &text[..end]

@@ -27,8 +27,8 @@ pub struct Entry {
     pub vouches: bool,
     /// The lists of which `postern compile` can make maps.
     pub maps: &'static [Map],
-    /// The text of its source file; the manual is the `//!` head of it.
-    pub source: &'static str,
+    /// The `//!` head of its source file (macro `manual`): its manual.
+    pub head: &'static str,
     /// Builds it from its settings.
     pub build: fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>,
 }
@@ -38,7 +38,7 @@ impl Entry {
     pub const fn plugin(
         name: &'static str,
         hooks: &'static [Hook],
-        source: &'static str,
+        head: &'static str,
         build: fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>,
     ) -> Self {
         Self {
@@ -52,23 +52,61 @@ impl Entry {
             on_error: OnError::Defer,
             vouches: false,
             maps: &[],
-            source,
+            head,
             build,
         }
     }
 
     /// The manual: the head of the plugin's file.
     pub fn manual(&self) -> String {
-        let head = self.source.lines().take_while(|line| line.starts_with("//!"));
+        let head = self.head.lines().take_while(|line| line.starts_with("//!"));
         let lines: Vec<_> = head.map(|line| line[3..].strip_prefix(' ').unwrap_or(&line[3..])).collect();
         lines.join("\n")
     }
 
     /// The manual's first line.
     pub fn summary(&self) -> &'static str {
-        let first = self.source.lines().next().unwrap_or_default();
+        let first = self.head.lines().next().unwrap_or_default();
         first.trim_start_matches("//!").trim()
     }
+}
+
+/// The manual of a plugin: the `//!` head of the file that is named, as [`Entry::plugin`] wants it. The rest of the file stays out of
+/// the program: the texts of all plugins would stand between what a session uses.
+#[macro_export]
+macro_rules! manual {
+    ($file:literal) => {{
+        const SOURCE: &[u8] = include_bytes!($file);
+        const HEAD: &[u8] = &$crate::hook::entry::head::<{ $crate::hook::entry::head_octets(SOURCE) }>(SOURCE);
+        const TEXT: &str = match std::str::from_utf8(HEAD) {
+            Ok(text) => text,
+            Err(_) => panic!("the manual is not UTF-8"),
+        };
+        TEXT
+    }};
+}
+
+/// For `manual`: octets of the lines at the start that begin with `//!`.
+pub const fn head_octets(source: &[u8]) -> usize {
+    let mut at = 0;
+    while at + 2 < source.len() && source[at] == b'/' && source[at + 1] == b'/' && source[at + 2] == b'!' {
+        while at < source.len() && source[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+    }
+    if at < source.len() { at } else { source.len() }
+}
+
+/// For `manual`: the first octets.
+pub const fn head<const OCTETS: usize>(source: &[u8]) -> [u8; OCTETS] {
+    let mut head = [0; OCTETS];
+    let mut at = 0;
+    while at < OCTETS {
+        head[at] = source[at];
+        at += 1;
+    }
+    head
 }
 
 /// Keys and values of a map.

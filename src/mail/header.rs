@@ -9,7 +9,7 @@
 use std::io;
 use std::ops::Range;
 
-use memchr::memchr;
+use crate::smtp::find::find;
 
 /// RFC 5322 §2.1.1: octets of a line without its CRLF.
 pub const LINE_OCTETS_MAX: usize = 998;
@@ -180,7 +180,7 @@ fn is_mbox(octets: &[u8]) -> bool {
 /// last, unfinished line begins, to go on from when there are more octets.
 pub(super) fn empty_line(octets: &[u8], start: usize) -> Result<Range<usize>, usize> {
     let mut start = start;
-    while let Some(length) = memchr(b'\n', &octets[start..]) {
+    while let Some(length) = find(b'\n', &octets[start..]) {
         let end = start + length;
         if matches!(&octets[start..end], b"" | b"\r") {
             return Ok(start..end + 1);
@@ -191,7 +191,7 @@ pub(super) fn empty_line(octets: &[u8], start: usize) -> Result<Range<usize>, us
 }
 
 fn line_end(octets: &[u8], start: usize) -> usize {
-    memchr(b'\n', &octets[start..]).map_or(octets.len(), |length| start + length + 1)
+    find(b'\n', &octets[start..]).map_or(octets.len(), |length| start + length + 1)
 }
 
 fn line(octets: &[u8], whole: Range<usize>) -> Line {

@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
 
-use memchr::memchr;
+use crate::smtp::find::find;
 
 use super::edit::{self, Edit, EditError};
 use super::header::{self, Beginning, Header, HeaderError, LINE_OCTETS_MAX};
@@ -373,7 +373,7 @@ impl<'a> Converter<'a> {
 fn without_cr(chunk: &[u8], to: &mut [u8]) -> usize {
     let (mut start, mut kept) = (0, 0);
     loop {
-        let cr = memchr(b'\r', &chunk[start..]).map(|length| start + length);
+        let cr = find(b'\r', &chunk[start..]).map(|length| start + length);
         // A CR that stays goes with what stands before it.
         let end = match cr {
             Some(cr) if chunk.get(cr + 1) == Some(&b'\n') => cr,

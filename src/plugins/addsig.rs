@@ -34,7 +34,7 @@ use crate::smtp::address::Domain;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = Entry::plugin("addsig", &[Hook::DataPost], include_str!("addsig.rs"), build);
+pub static ENTRY: Entry = Entry::plugin("addsig", &[Hook::DataPost], crate::manual!("addsig.rs"), build);
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -53,7 +53,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     vouches: true,
     maps: &[Map { name: "aliases", records: Table::records }],
-    ..Entry::plugin("aliases", &[Hook::Rcpt], include_str!("aliases.rs"), build)
+    ..Entry::plugin("aliases", &[Hook::Rcpt], crate::manual!("aliases.rs"), build)
 };
 
 /// Addresses to which one recipient may lead.

@@ -43,7 +43,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_badmailfrom", "check_badmailfrom_patterns"],
     spares_immune: true,
-    ..Entry::plugin("badmailfrom", &[Hook::Mail], include_str!("badmailfrom.rs"), build)
+    ..Entry::plugin("badmailfrom", &[Hook::Mail], crate::manual!("badmailfrom.rs"), build)
 };
 
 const FILES: &[(&str, Lines)] = &[("badmailfrom", Lines::Mixed), ("badmailfrom_patterns", Lines::Patterns)];

@@ -39,7 +39,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_bogus_bounce"],
     spares_immune: true,
-    ..Entry::plugin("bogus_bounce", &[Hook::DataPost], include_str!("bogus_bounce.rs"), build)
+    ..Entry::plugin("bogus_bounce", &[Hook::DataPost], crate::manual!("bogus_bounce.rs"), build)
 };
 
 #[derive(Debug, PartialEq, Deserialize)]

@@ -24,7 +24,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "connection_time",
     &[Hook::PreConnection, Hook::PostConnection],
-    include_str!("connection_time.rs"),
+    crate::manual!("connection_time.rs"),
     build,
 );
 

@@ -41,7 +41,7 @@ use crate::world::{World, user_name};
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     on_error: OnError::Decline,
-    ..Entry::plugin("content_log", &[Hook::DataPost], include_str!("content_log.rs"), build)
+    ..Entry::plugin("content_log", &[Hook::DataPost], crate::manual!("content_log.rs"), build)
 };
 
 const FILE: &str = "mail/%Y%m%d";

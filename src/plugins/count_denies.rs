@@ -26,7 +26,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "count_denies",
     &[Hook::Mail, Hook::Rcpt, Hook::Data, Hook::Deny],
-    include_str!("count_denies.rs"),
+    crate::manual!("count_denies.rs"),
     build,
 );
 

@@ -25,7 +25,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "count_unrecognized_commands",
     &[Hook::UnrecognizedCommand],
-    include_str!("count_unrecognized_commands.rs"),
+    crate::manual!("count_unrecognized_commands.rs"),
     build,
 );
 

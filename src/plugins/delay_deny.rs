@@ -24,7 +24,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     role: Role::Delays,
-    ..Entry::plugin("delay_deny", &[Hook::Rcpt, Hook::Data], include_str!("delay_deny.rs"), build)
+    ..Entry::plugin("delay_deny", &[Hook::Rcpt, Hook::Data], crate::manual!("delay_deny.rs"), build)
 };
 
 /// Where it is given.

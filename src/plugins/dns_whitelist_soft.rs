@@ -57,7 +57,7 @@ pub static ENTRY: Entry = Entry {
     ..Entry::plugin(
         "dns_whitelist_soft",
         &[Hook::PreConnection, Hook::Connect],
-        include_str!("dns_whitelist_soft.rs"),
+        crate::manual!("dns_whitelist_soft.rs"),
         build,
     )
 };

@@ -77,7 +77,7 @@ use crate::world::{DnsName, World};
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     spares_immune: true,
-    ..Entry::plugin("dnsbl", &[Hook::PreConnection, Hook::Connect, Hook::Rcpt], include_str!("dnsbl.rs"), build)
+    ..Entry::plugin("dnsbl", &[Hook::PreConnection, Hook::Connect, Hook::Rcpt], crate::manual!("dnsbl.rs"), build)
 };
 
 const ZONES: &str = "dnsbl_zones";

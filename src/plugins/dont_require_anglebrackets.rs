@@ -19,7 +19,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "dont_require_anglebrackets",
     &[Hook::MailPre, Hook::RcptPre],
-    include_str!("dont_require_anglebrackets.rs"),
+    crate::manual!("dont_require_anglebrackets.rs"),
     build,
 );
 

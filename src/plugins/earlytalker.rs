@@ -45,7 +45,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_earlytalker"],
     spares_immune: true,
-    ..Entry::plugin("earlytalker", &[Hook::Connect, Hook::Mail, Hook::Data], include_str!("earlytalker.rs"), build)
+    ..Entry::plugin("earlytalker", &[Hook::Connect, Hook::Mail, Hook::Data], crate::manual!("earlytalker.rs"), build)
 };
 
 /// RFC 5321 §4.5.3.2.1 gives the client 5 minutes for the greeting; real ones have less.

@@ -43,7 +43,7 @@ use crate::world::{Question, World};
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     spares_immune: true,
-    ..Entry::plugin("fcrdns", &[Hook::PreConnection, Hook::Connect], include_str!("fcrdns.rs"), build)
+    ..Entry::plugin("fcrdns", &[Hook::PreConnection, Hook::Connect], crate::manual!("fcrdns.rs"), build)
 };
 
 #[derive(Debug, PartialEq, Deserialize)]

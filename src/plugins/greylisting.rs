@@ -82,7 +82,7 @@ pub static ENTRY: Entry = Entry {
     ..Entry::plugin(
         "greylisting",
         &[Hook::Mail, Hook::Rcpt, Hook::Data, Hook::ResetTransaction],
-        include_str!("greylisting.rs"),
+        crate::manual!("greylisting.rs"),
         build,
     )
 };

@@ -41,7 +41,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_basicheaders"],
     spares_immune: true,
-    ..Entry::plugin("headers", &[Hook::DataPostHeaders], include_str!("headers.rs"), build)
+    ..Entry::plugin("headers", &[Hook::DataPostHeaders], crate::manual!("headers.rs"), build)
 };
 
 const ONCE: [&str; 11] =

@@ -82,7 +82,7 @@ use badhelo::BadHelo;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_spamhelo"],
     spares_immune: true,
-    ..Entry::plugin("helo", &[Hook::Helo, Hook::Ehlo, Hook::DataPost], include_str!("helo.rs"), build)
+    ..Entry::plugin("helo", &[Hook::Helo, Hook::Ehlo, Hook::DataPost], crate::manual!("helo.rs"), build)
 };
 
 /// Seconds that may be configured.

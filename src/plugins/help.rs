@@ -31,7 +31,7 @@ use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { on_error: OnError::Decline, ..Entry::plugin("help", &[Hook::Help], include_str!("help.rs"), build) };
+    Entry { on_error: OnError::Decline, ..Entry::plugin("help", &[Hook::Help], crate::manual!("help.rs"), build) };
 
 /// Octets of a text.
 const TEXT_OCTETS_MAX: u64 = 16 * 1024;

@@ -43,7 +43,7 @@ use crate::hook::{Answer, Connect, Denial, Entry, Hook, Plugin, Ruling};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = Entry::plugin("hosts_allow", &[Hook::PreConnection], include_str!("hosts_allow.rs"), build);
+pub static ENTRY: Entry = Entry::plugin("hosts_allow", &[Hook::PreConnection], crate::manual!("hosts_allow.rs"), build);
 
 const LIST: &str = "hosts_allow";
 

@@ -38,7 +38,7 @@ use crate::hook::{Entry, Hook, Plugin, Trouble};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = Entry::plugin("http_config", &[Hook::Config], include_str!("http_config.rs"), build);
+pub static ENTRY: Entry = Entry::plugin("http_config", &[Hook::Config], crate::manual!("http_config.rs"), build);
 
 const TIMEOUT_MAX_S: f64 = 30.0;
 /// Far more than any value of the core has.

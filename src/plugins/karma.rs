@@ -91,7 +91,7 @@ pub static ENTRY: Entry = Entry {
             Hook::DataPost,
             Hook::Disconnect,
         ],
-        include_str!("karma.rs"),
+        crate::manual!("karma.rs"),
         build,
     )
 };

@@ -44,7 +44,7 @@ use crate::world::{Key, StoreError, World};
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     on_error: OnError::Decline,
-    ..Entry::plugin("limit", &[Hook::Connect, Hook::Mail, Hook::Rcpt, Hook::Deny], include_str!("limit.rs"), build)
+    ..Entry::plugin("limit", &[Hook::Connect, Hook::Mail, Hook::Rcpt, Hook::Deny], crate::manual!("limit.rs"), build)
 };
 
 const WINDOW_MAX_S: u64 = 366 * 86_400;

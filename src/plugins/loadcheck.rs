@@ -29,7 +29,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     on_error: OnError::Decline,
-    ..Entry::plugin("loadcheck", &[Hook::Connect], include_str!("loadcheck.rs"), build)
+    ..Entry::plugin("loadcheck", &[Hook::Connect], crate::manual!("loadcheck.rs"), build)
 };
 
 /// Octets that are read of the file: one short line.

@@ -25,7 +25,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     aliases: &["check_loop"],
-    ..Entry::plugin("loop", &[Hook::DataPostHeaders], include_str!("loop.rs"), build)
+    ..Entry::plugin("loop", &[Hook::DataPostHeaders], crate::manual!("loop.rs"), build)
 };
 
 #[derive(Debug, PartialEq, Deserialize)]

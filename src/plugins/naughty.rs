@@ -33,7 +33,7 @@ pub static ENTRY: Entry = Entry {
     ..Entry::plugin(
         "naughty",
         &[Hook::Connect, Hook::Helo, Hook::Ehlo, Hook::Mail, Hook::Rcpt, Hook::Data, Hook::DataPost],
-        include_str!("naughty.rs"),
+        crate::manual!("naughty.rs"),
         build,
     )
 };

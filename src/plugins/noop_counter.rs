@@ -21,7 +21,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "noop_counter",
     &[Hook::Noop, Hook::Helo, Hook::Ehlo, Hook::Mail, Hook::Rcpt, Hook::Data, Hook::Vrfy, Hook::Help],
-    include_str!("noop_counter.rs"),
+    crate::manual!("noop_counter.rs"),
     build,
 );
 

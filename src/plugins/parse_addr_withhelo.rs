@@ -23,7 +23,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "parse_addr_withhelo",
     &[Hook::MailParse, Hook::RcptParse],
-    include_str!("parse_addr_withhelo.rs"),
+    crate::manual!("parse_addr_withhelo.rs"),
     build,
 );
 

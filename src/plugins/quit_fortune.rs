@@ -31,7 +31,7 @@ use crate::world::{Exit, Job, Pipe, World};
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     on_error: OnError::Decline,
-    ..Entry::plugin("quit_fortune", &[Hook::Quit], include_str!("quit_fortune.rs"), build)
+    ..Entry::plugin("quit_fortune", &[Hook::Quit], crate::manual!("quit_fortune.rs"), build)
 };
 
 /// Octets of output that are told.

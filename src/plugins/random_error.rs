@@ -19,7 +19,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry::plugin(
     "random_error",
     &[Hook::Connect, Hook::Helo, Hook::Ehlo, Hook::Mail, Hook::Rcpt, Hook::Data, Hook::DataPost],
-    include_str!("random_error.rs"),
+    crate::manual!("random_error.rs"),
     build,
 );
 

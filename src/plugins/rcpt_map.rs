@@ -51,7 +51,7 @@ use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { vouches: true, ..Entry::plugin("rcpt_map", &[Hook::Rcpt], include_str!("rcpt_map.rs"), build) };
+    Entry { vouches: true, ..Entry::plugin("rcpt_map", &[Hook::Rcpt], crate::manual!("rcpt_map.rs"), build) };
 
 const DEFAULT: &str = "DENY=No_such_user.";
 

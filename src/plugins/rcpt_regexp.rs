@@ -41,7 +41,7 @@ use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { vouches: true, ..Entry::plugin("rcpt_regexp", &[Hook::Rcpt], include_str!("rcpt_regexp.rs"), build) };
+    Entry { vouches: true, ..Entry::plugin("rcpt_regexp", &[Hook::Rcpt], crate::manual!("rcpt_regexp.rs"), build) };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -55,7 +55,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     aliases: &["check_relay", "check_norelay", "relay_only"],
-    ..Entry::plugin("relay", &[Hook::Connect, Hook::Rcpt], include_str!("relay.rs"), build)
+    ..Entry::plugin("relay", &[Hook::Connect, Hook::Rcpt], crate::manual!("relay.rs"), build)
 };
 
 const YES: &str = "relayclients";

@@ -63,7 +63,7 @@ use crate::world::{Answer as Said, DnsName, Question, World};
 pub static ENTRY: Entry = Entry {
     aliases: &["require_resolvable_fromhost"],
     spares_immune: true,
-    ..Entry::plugin("resolvable_fromhost", &[Hook::Mail], include_str!("resolvable_fromhost.rs"), build)
+    ..Entry::plugin("resolvable_fromhost", &[Hook::Mail], crate::manual!("resolvable_fromhost.rs"), build)
 };
 
 /// The networks in which no good address is.

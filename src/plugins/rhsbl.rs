@@ -56,7 +56,7 @@ use crate::world::{DnsName, Question, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { spares_immune: true, ..Entry::plugin("rhsbl", &[Hook::Mail], include_str!("rhsbl.rs"), build) };
+    Entry { spares_immune: true, ..Entry::plugin("rhsbl", &[Hook::Mail], crate::manual!("rhsbl.rs"), build) };
 
 const FILE: &str = "rhsbl_zones";
 /// Zones that may be asked: with two names each, far below what one session may ask.

@@ -37,7 +37,7 @@ pub static ENTRY: Entry = Entry {
             Hook::Vrfy,
             Hook::UnrecognizedCommand,
         ],
-        include_str!("tarpit.rs"),
+        crate::manual!("tarpit.rs"),
         build,
     )
 };

@@ -36,7 +36,7 @@ use crate::smtp::address::Mailbox;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = Entry::plugin("user_config", &[Hook::Rcpt], include_str!("user_config.rs"), build);
+pub static ENTRY: Entry = Entry::plugin("user_config", &[Hook::Rcpt], crate::manual!("user_config.rs"), build);
 
 const FILE_OCTETS_MAX: usize = 4096;
 /// NAME_MAX of Linux.

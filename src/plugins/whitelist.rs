@@ -63,7 +63,7 @@ pub static ENTRY: Entry = Entry {
     ..Entry::plugin(
         "whitelist",
         &[Hook::Connect, Hook::Helo, Hook::Ehlo, Hook::Mail, Hook::Rcpt],
-        include_str!("whitelist.rs"),
+        crate::manual!("whitelist.rs"),
         build,
     )
 };

@@ -16,7 +16,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/discard", include_str!("discard.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/discard", crate::manual!("discard.rs"), build);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

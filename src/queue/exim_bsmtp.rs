@@ -63,10 +63,11 @@ use crate::launch::Connection;
 use crate::mail::{Envelope, LineEnds, Message};
 use crate::smtp::escape::safe;
 use crate::smtp::extension::Capabilities;
+use crate::smtp::find::find;
 use crate::world::{Exit, Job, Pipe, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/exim-bsmtp", include_str!("exim_bsmtp.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/exim-bsmtp", crate::manual!("exim_bsmtp.rs"), build);
 
 /// What the client is told of Exim's text.
 const TEXT_OCTETS_MAX: usize = 255;
@@ -235,7 +236,7 @@ struct Stuffer<'a, W: Write> {
 impl<W: Write> Write for Stuffer<'_, W> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         // With LF line ends any CR is a bare one.
-        if memchr::memchr(b'\r', octets).is_some() {
+        if find(b'\r', octets).is_some() {
             *self.bare_cr = true;
             return Err(ErrorKind::InvalidData.into());
         }

@@ -48,7 +48,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::asking_entry("queue/lmtp", include_str!("lmtp.rs"), build);
+pub static ENTRY: Entry = super::asking_entry("queue/lmtp", crate::manual!("lmtp.rs"), build);
 
 /// Any private mail system.
 const PORT: u16 = 24;

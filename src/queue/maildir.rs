@@ -59,7 +59,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/maildir", include_str!("maildir.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/maildir", crate::manual!("maildir.rs"), build);
 
 /// A name in a directory (NAME_MAX).
 const NAME_OCTETS_MAX: usize = 255;

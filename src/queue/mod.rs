@@ -65,13 +65,13 @@ pub const HOOKS_ASKING: &[Hook] = &[Hook::Rcpt, Hook::Queue, Hook::ResetTransact
 type Build = fn(Settings, &World) -> Result<Box<dyn Plugin>, ConfigError>;
 
 /// The catalogue's entry of a backend.
-const fn entry(name: &'static str, source: &'static str, build: Build) -> Entry {
-    Entry { kind: Kind::Queue, ..Entry::plugin(name, HOOKS, source, build) }
+const fn entry(name: &'static str, head: &'static str, build: Build) -> Entry {
+    Entry { kind: Kind::Queue, ..Entry::plugin(name, HOOKS, head, build) }
 }
 
 /// The same of one that can be asked about recipients.
-const fn asking_entry(name: &'static str, source: &'static str, build: Build) -> Entry {
-    Entry { hooks: HOOKS_ASKING, ..entry(name, source, build) }
+const fn asking_entry(name: &'static str, head: &'static str, build: Build) -> Entry {
+    Entry { hooks: HOOKS_ASKING, ..entry(name, head, build) }
 }
 
 /// One backend.

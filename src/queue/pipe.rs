@@ -52,7 +52,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Job, Pipe, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/pipe", include_str!("pipe.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/pipe", crate::manual!("pipe.rs"), build);
 
 /// Linux takes 128 KiB for one argument or variable.
 const LIST_OCTETS_MAX: usize = 100_000;

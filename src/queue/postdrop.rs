@@ -46,7 +46,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Child, Exit, Job, Pipe, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/postdrop", include_str!("postdrop.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/postdrop", crate::manual!("postdrop.rs"), build);
 
 /// Where it is.
 const PROGRAM: &str = "/usr/sbin/postdrop";

@@ -54,7 +54,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Address, Stream, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/postfix-queue", include_str!("postfix_queue.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/postfix-queue", crate::manual!("postfix_queue.rs"), build);
 
 /// Where Postfix has it.
 const SOCKET: &str = "/var/spool/postfix/public/cleanup";

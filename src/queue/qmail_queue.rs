@@ -45,7 +45,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Child, Exit, Job, Pipe, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/qmail-queue", include_str!("qmail_queue.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/qmail-queue", crate::manual!("qmail_queue.rs"), build);
 
 /// qmail-queue's own limit on an address (`ADDR` in qmail-queue.c counts the NUL too).
 const ADDRESS_OCTETS_MAX: usize = 1002;

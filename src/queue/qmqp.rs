@@ -37,7 +37,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Address, Stream, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/qmqp", include_str!("qmqp.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/qmqp", crate::manual!("qmqp.rs"), build);
 
 /// cr.yp.to/proto/qmqp.html
 const PORT: u16 = 628;

@@ -51,7 +51,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::{Job, Pipe, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/sendmail", include_str!("sendmail.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/sendmail", crate::manual!("sendmail.rs"), build);
 
 /// How the command is given a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

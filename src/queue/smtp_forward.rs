@@ -103,7 +103,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::asking_entry("queue/smtp-forward", include_str!("smtp_forward.rs"), build);
+pub static ENTRY: Entry = super::asking_entry("queue/smtp-forward", crate::manual!("smtp_forward.rs"), build);
 
 /// RFC 5321 §4.5.4.2.
 const PORT: u16 = 25;

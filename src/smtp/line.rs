@@ -3,6 +3,8 @@
 //! In: whatever the transport has read so far. Out: how much of it is a line. It holds no octets itself: the caller
 //! keeps its buffer and drops what was taken. What stands in the line is command.rs's matter.
 
+use crate::smtp::find::find;
+
 /// Octets of a command line with its end, unless a setting says otherwise. RFC 5321 §4.5.3.1.4 asks for 512;
 /// extensions add to it (SIZE 26, BODY 17, SMTPUTF8 10, ENVID and RET 107 and 9 at MAIL; NOTIFY 28 and ORCPT 507 at RCPT).
 pub const COMMAND_OCTETS_DEFAULT: usize = 2_048;
@@ -46,7 +48,7 @@ impl LineSplitter {
     /// Looks at the front of `buffer`, which must begin where the last call's `taken` left off.
     /// The caller's buffer must hold `octets_max` octets: at that size a `Partial` always drops.
     pub fn split(&mut self, buffer: &[u8]) -> Split {
-        let end = memchr::memchr(b'\n', buffer);
+        let end = find(b'\n', buffer);
         let octets = end.map_or(buffer.len(), |at| at + 1);
         // Without its end, a line of `octets_max` octets has become too long.
         let too_long = self.dropping || octets > self.octets_max || (end.is_none() && octets == self.octets_max);

@@ -12,6 +12,7 @@ pub mod data;
 pub mod domain;
 pub mod escape;
 pub mod extension;
+pub mod find;
 pub mod line;
 pub mod normalise;
 pub mod parameters;

@@ -4,6 +4,8 @@
 //! In: the content in pieces, already dot-unstuffed (DATA) or as sent (BDAT). Out: [`Findings`]. It judges nothing and
 //! changes nothing: what a bare LF leads to is the session's policy (RFC 5321 §2.3.8: it must not be sent).
 
+use crate::smtp::find::{find, find_last};
+
 /// Octets of a text line with its CRLF that everybody must take (RFC 5321 §4.5.3.1.6).
 pub const TEXT_LINE_OCTETS: u64 = 1_000;
 
@@ -111,13 +113,13 @@ impl Survey {
         loop {
             let allowed = self.findings.over_long_line.unwrap_or(TEXT_LINE_OCTETS);
             let window = allowed.saturating_sub(self.line_octets).min(rest.len() as u64) as usize;
-            if let Some(at) = memchr::memrchr(b'\n', &rest[..window]) {
+            if let Some(at) = find_last(b'\n', &rest[..window]) {
                 self.line_octets = 0;
                 rest = &rest[at + 1..];
                 continue;
             }
             // No line ends within the window: this line is over-long, or the piece ends first.
-            let end = memchr::memchr(b'\n', &rest[window..]).map(|at| window + at + 1);
+            let end = find(b'\n', &rest[window..]).map(|at| window + at + 1);
             self.line_octets += end.unwrap_or(rest.len()) as u64;
             if self.line_octets > allowed {
                 self.findings.over_long_line = Some(self.line_octets);
@@ -130,7 +132,7 @@ impl Survey {
 
     fn find_header_end(&mut self, octets: &[u8]) {
         let mut start = 0;
-        while let Some(at) = memchr::memchr(b'\n', &octets[start..]) {
+        while let Some(at) = find(b'\n', &octets[start..]) {
             let line = &octets[start..start + at];
             if !self.header_line_has_text && is_blank(line, self.line_begun_by_cr(start)) {
                 self.findings.header_octets = Some(self.findings.octets + (start + at + 1) as u64);

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Fault, Transport};
+use crate::smtp::find::find;
 
 /// What one side sent, in the order in which it happened. Several writes in a row are one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Script {
     /// The next line, its line end included.
     fn line(&mut self) -> Option<std::ops::Range<usize>> {
         let rest = &self.dialog[self.next..];
-        let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let length = find(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let start = self.next;
         self.next += length;
         (length > 0).then_some(start..self.next)

@@ -19,7 +19,7 @@ use postern::hook::{
 use postern::world::World;
 use serde::Deserialize;
 
-const FAULTY: &Entry = &Entry::plugin("faulty", HOOKS, include_str!("faulty.rs"), build);
+const FAULTY: &Entry = &Entry::plugin("faulty", HOOKS, postern::manual!("faulty.rs"), build);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

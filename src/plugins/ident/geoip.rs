@@ -45,7 +45,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     spares_immune: true,
     on_error: OnError::Decline,
-    ..Entry::plugin("ident/geoip", &[Hook::Connect, Hook::DataPost], include_str!("geoip.rs"), build)
+    ..Entry::plugin("ident/geoip", &[Hook::Connect, Hook::DataPost], crate::manual!("geoip.rs"), build)
 };
 
 const PLACES: [&str; 4] = ["GeoIP2-City.mmdb", "GeoLite2-City.mmdb", "GeoIP2-Country.mmdb", "GeoLite2-Country.mmdb"];

@@ -60,7 +60,7 @@ pub static ENTRY: Entry = Entry {
     ..Entry::plugin(
         "ident/p0f",
         &[Hook::Connect, Hook::Mail, Hook::Rcpt, Hook::DataPost],
-        include_str!("p0f.rs"),
+        crate::manual!("p0f.rs"),
         build,
     )
 };

@@ -30,7 +30,7 @@ use crate::smtp::escape::{is_unsafe, safe};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::logger("logging/adaptive", include_str!("adaptive.rs"), build);
+pub static ENTRY: Entry = super::logger("logging/adaptive", crate::manual!("adaptive.rs"), build);
 
 /// Lines that wait.
 const LINES_MAX: usize = 1000;

@@ -14,7 +14,7 @@ use crate::log::Level;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::logger("logging/devnull", include_str!("devnull.rs"), build);
+pub static ENTRY: Entry = super::logger("logging/devnull", crate::manual!("devnull.rs"), build);
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

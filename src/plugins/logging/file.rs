@@ -46,7 +46,7 @@ use crate::world::{Child, Job, Pipe, World, user_name};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { aliases: &["logging/file_connection"], ..super::logger("logging/file", include_str!("file.rs"), build) };
+    Entry { aliases: &["logging/file_connection"], ..super::logger("logging/file", crate::manual!("file.rs"), build) };
 
 /// How long a command may read nothing, and how long it may take to finish.
 const COMMAND_PACE: Duration = Duration::from_secs(1);

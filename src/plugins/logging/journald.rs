@@ -27,7 +27,7 @@ use crate::smtp::escape::safe;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::logger("logging/journald", include_str!("journald.rs"), build);
+pub static ENTRY: Entry = super::logger("logging/journald", crate::manual!("journald.rs"), build);
 
 /// Octets of one field's value; the message itself has at most those of a log line.
 const VALUE_OCTETS_MAX: usize = 1500;

@@ -26,7 +26,7 @@ use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry =
-    Entry { aliases: &["logging/warn"], ..super::logger("logging/stderr", include_str!("stderr.rs"), build) };
+    Entry { aliases: &["logging/warn"], ..super::logger("logging/stderr", crate::manual!("stderr.rs"), build) };
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -29,7 +29,7 @@ use crate::log::{self, Level, Line};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::logger("logging/syslog", include_str!("syslog.rs"), build);
+pub static ENTRY: Entry = super::logger("logging/syslog", crate::manual!("syslog.rs"), build);
 
 /// Octets of an ident. RFC 3164 §4.1.3.
 const IDENT_OCTETS_MAX: usize = 32;

@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use memchr::memchr2;
+use crate::smtp::find::find_either;
 
 use super::peer::Peer;
 use super::{Failure, Stage, lost, open, spool};
@@ -180,7 +180,7 @@ impl Ends {
             let Some(rest) = octets.strip_prefix(b"\n") else { return false };
             (self.cr, octets) = (false, rest);
         }
-        while let Some(end) = memchr2(b'\r', b'\n', octets) {
+        while let Some(end) = find_either(b'\r', b'\n', octets) {
             match &octets[end..] {
                 [b'\r', b'\n', rest @ ..] => octets = rest,
                 [b'\r'] => {

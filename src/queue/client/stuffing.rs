@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use memchr::memchr2;
+use crate::smtp::find::find_either;
 
 /// Octets that are collected before a write.
 const WRITE_OCTETS: usize = 64 * 1024;
@@ -73,7 +73,7 @@ impl<'a> Stuffing<'a> {
             if self.last == Last::LineEnd && first == b'.' {
                 self.put(b".")?;
             }
-            let Some(end) = memchr2(b'\r', b'\n', octets) else {
+            let Some(end) = find_either(b'\r', b'\n', octets) else {
                 self.last = Last::Other;
                 return self.put(octets);
             };

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use crate::smtp::escape::safe;
+use crate::smtp::find::find;
 
 /// Octets of everything that Postfix says in one go; its own are a few hundred.
 pub(in crate::queue) const OCTETS_MAX: usize = 16 * 1024;
@@ -89,7 +90,7 @@ impl Attributes {
 
 /// Takes one text with its NUL; `None` if there is no NUL.
 fn text(octets: &mut &[u8]) -> Option<String> {
-    let end = memchr::memchr(0, octets)?;
+    let end = find(0, octets)?;
     let text = String::from_utf8_lossy(&octets[..end]).into_owned();
     *octets = &octets[end + 1..];
     Some(text)

@@ -10,6 +10,7 @@ use crate::mail::{Envelope, Recipient};
 use crate::queue::QueueError;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::escape::safe;
+use crate::smtp::find::find;
 use crate::smtp::parameters::{Body, MailParameters, Notify, Ret};
 
 /// Octets of a line in one record. postdrop refuses records longer than `line_length_limit`, which is 2048 unless lowered.
@@ -157,7 +158,7 @@ impl<'a> Content<'a> {
 impl Write for Content<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let mut rest = octets;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
+        while let Some(end) = find(b'\n', rest) {
             if self.line.is_empty() && end <= PIECE_OCTETS {
                 record(&mut self.batch, b'N', &rest[..end]);
             } else {
