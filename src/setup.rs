@@ -3,6 +3,7 @@
 
 mod names;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -164,7 +165,7 @@ impl Setup {
         let hooks = entry.hooks.iter().filter(|hook| plugin.wants(**hook));
         Ok(Some(Link {
             name: name.into(),
-            origin: self.origin(line).into(),
+            origin: place(&company.shown(self, &line.file), line.line).into(),
             hooks: hooks.fold(HookSet::default(), |all, hook| all.union(HookSet::of(&[*hook]))),
             entry,
             standard,
@@ -181,7 +182,7 @@ impl Setup {
         let mut all = catalogue().chain(self.extra.iter().copied());
         let named = |entry: &Entry| stands(entry.name) || entry.aliases.iter().any(|alias| stands(alias));
         let configures = all.any(|entry| entry.role == Role::Configures && named(entry));
-        Company { naughty: stands("naughty"), configures }
+        Company { naughty: stands("naughty"), configures, shown: RefCell::default() }
     }
 
     /// Reads the core's settings again, for plugins that answer for them (hook `config`).
@@ -213,7 +214,7 @@ impl Setup {
 
     /// Where a line stands, as the record shows it: "config/plugins line 7".
     pub fn origin(&self, line: &ChainLine) -> String {
-        format!("{} line {}", self.shown(&line.file), line.line)
+        place(&self.shown(&line.file), line.line)
     }
 
     /// A file's path as the record shows it: from the configuration directory's name on.
@@ -277,6 +278,27 @@ struct Company {
     naughty: bool,
     /// One that may set others otherwise for a session.
     configures: bool,
+    /// The file of the line before, and how the record shows it: most lines stand in one file.
+    shown: RefCell<Option<(Rc<Path>, Rc<str>)>>,
+}
+
+impl Company {
+    fn shown(&self, setup: &Setup, file: &Rc<Path>) -> Rc<str> {
+        let mut last = self.shown.borrow_mut();
+        match &*last {
+            Some((known, shown)) if Rc::ptr_eq(known, file) => Rc::clone(shown),
+            _ => {
+                let shown: Rc<str> = setup.shown(file).into();
+                *last = Some((Rc::clone(file), Rc::clone(&shown)));
+                shown
+            }
+        }
+    }
+}
+
+/// "config/plugins line 7".
+fn place(file: &str, line: usize) -> String {
+    [file, " line ", &line.to_string()].concat()
 }
 
 /// `reject naughty` leaves the refusal to the plugin `naughty`: without it, the policy would be dropped silently.
