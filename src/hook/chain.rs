@@ -14,7 +14,7 @@ use super::facts::{
 };
 use super::known::{Delayed, Override};
 use super::link::{Link, OnError};
-use super::ruling::{Denial, Receipt, Ruling, Then, Trouble, Verdict};
+use super::ruling::{Denial, Receipt, Ruling, Severity, Then, Trouble, Verdict};
 use super::{Answer, Hook, HookSet, Plugin};
 use crate::record::Decision;
 use crate::smtp::extension::Capabilities;
@@ -152,8 +152,12 @@ impl Chain {
         // Plugins say whom mail is taken for. Whether a delayed refusal stands, and whether the backend takes it, is another question,
         // which one that accepts does not end; and nobody is asked it about a recipient that is refused anyway.
         for later in [Turn::Delays, Turn::Backend] {
-            if !matches!(outcome, Outcome::Accepted) {
-                break;
+            match &outcome {
+                Outcome::Accepted => {}
+                // Come again later, and be refused for good then? Rather now.
+                Outcome::Denied(refused) if later == Turn::Delays && refused.denial.severity == Severity::Transient => {
+                }
+                _ => break,
             }
             match self.ask_those(hook, at, &question, |link| turn(link) == later) {
                 Outcome::Undecided => {}
@@ -272,8 +276,9 @@ impl Chain {
         if !on || !early || link.standard.observe || denial.then == Then::Disconnect {
             return false;
         }
-        let (denial, evidence) = (denial.clone(), ruling.evidence.clone());
-        at.session_mut().delayed.get_or_insert(Delayed { denial, by: link.name.to_string(), hook, evidence });
+        let (denial, evidence, spares_immune) = (denial.clone(), ruling.evidence.clone(), link.entry.spares_immune);
+        let delayed = Delayed { denial, by: link.name.to_string(), hook, evidence, spares_immune };
+        at.session_mut().delayed.get_or_insert(delayed);
         true
     }
 

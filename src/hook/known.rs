@@ -23,6 +23,8 @@ pub struct Delayed {
     pub hook: Hook,
     /// What it rests on.
     pub evidence: Vec<String>,
+    /// Whether relaying and whitelisted clients are none of that plugin's business: who becomes one later is spared.
+    pub spares_immune: bool,
 }
 
 /// The client's names in the DNS (plugin `fcrdns`), without a final dot.

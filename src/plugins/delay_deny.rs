@@ -10,6 +10,8 @@
 //! the refusal as withheld, and it is given later, with its own text and severity. The first one counts. Of a recipient all other plugins are
 //! asked first: one that is none of ours is refused as such. The postmaster of a domain of ours can then be reached by clients
 //! that block lists name (RFC 5321 §4.5.1).
+//! Where others would only defer a recipient (`greylisting`), a permanent refusal that waited is given at once. A client, sender
+//! or recipient that is whitelisted meanwhile is spared, if the plugin that refused spares such.
 //!
 //! What closes the connection does not wait (`reject_type disconnect`, `loadcheck`, `hosts_allow`), nor does trouble, nor what
 //! `observe` withholds. It does not matter where in `config/plugins` the line stands. Plugins listed after one whose refusal
@@ -18,6 +20,7 @@
 use serde::Deserialize;
 
 use crate::config::{ConfigError, Settings as Given};
+use crate::hook::changes::Facts;
 use crate::hook::{Answer, Data, Entry, Hook, Plugin, Rcpt, Role, Ruling, Session};
 use crate::world::World;
 
@@ -50,10 +53,13 @@ fn build(given: Given, _world: &World) -> Result<Box<dyn Plugin>, ConfigError> {
 struct DelayDeny(Settings);
 
 impl DelayDeny {
-    fn rule(&self, at: Until, session: &Session) -> Ruling {
+    fn rule(&self, at: Until, session: &Session, immune: Option<&str>) -> Ruling {
         let Some(delayed) = session.delayed.as_ref().filter(|_| self.0.until == at) else {
             return Ruling::decline();
         };
+        if let Some(reason) = immune.filter(|_| delayed.spares_immune) {
+            return Ruling::skip(format!("refused by {} at {}, and spared: {reason}", delayed.by, delayed.hook.name()));
+        }
         let ruling = Ruling::deny(delayed.denial.clone());
         let ruling = ruling.because(format!("refused by {} at {}, and waited", delayed.by, delayed.hook.name()));
         delayed.evidence.iter().fold(ruling, |ruling, evidence| ruling.because(evidence.as_str()))
@@ -62,11 +68,11 @@ impl DelayDeny {
 
 impl Plugin for DelayDeny {
     fn rcpt(&mut self, at: &Rcpt<'_>) -> Answer {
-        Ok(self.rule(Until::Rcpt, at.session))
+        Ok(self.rule(Until::Rcpt, at.session, at.immune()))
     }
 
     fn data(&mut self, at: &Data<'_>) -> Answer {
-        Ok(self.rule(Until::Data, at.session))
+        Ok(self.rule(Until::Data, at.session, at.immune()))
     }
 }
 
