@@ -9,6 +9,7 @@ mod redis;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use common::room::Room;
@@ -177,4 +178,37 @@ fn faults_of_the_line_are_named_with_file_and_line() {
     let (status, out, _) = run(&room, &["check"], "");
     assert!(status == 0 && !out.contains("store.db"), "{out}");
     assert!(!room.path("tmp/store.db").exists(), "a check makes no store");
+}
+
+#[test]
+fn check_tries_the_default_store_if_a_plugin_needs_it() {
+    let room = Room::with_maildir();
+    let checked = |words: &[&str]| {
+        let (status, out, _) = run(&room, words, "");
+        (status, out.lines().filter(|line| line.contains("/store: ")).map(str::to_owned).collect::<Vec<_>>())
+    };
+    fs::create_dir(room.path("config/var")).unwrap();
+    let file = room.path("config/var/store.db");
+    fs::write(&file, "not a database, but long enough to be looked at".repeat(30)).unwrap();
+    assert_eq!(checked(&["check"]), (0, vec![]), "nobody needs it");
+    for plugin in ["greylisting", "denysoft_greylist", "karma reject 1", "limit errors 20/1h"] {
+        room.config("plugins", &format!("{plugin}\nrcpt_ok\nqueue/maildir {{ROOM}}/mail\n"));
+        let (status, told) = checked(&["check"]);
+        assert!(status == 100 && told.len() == 1, "{plugin}: {told:?}");
+        assert!(told[0].contains("/config/store: not there, so it is the default: store "), "{told:?}");
+        assert!(told[0].contains("/var/store.db: no store: it is not a database of SQLite's"), "{told:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(checked(&["check"]), (0, vec![]));
+    assert!(!file.exists(), "a check makes no store");
+    if !common::require_root() {
+        return;
+    }
+    // The serving user can make none there.
+    fs::set_permissions(room.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, told) = checked(&["check", "--user", "nobody"]);
+    assert!(status == 100 && told.len() == 1 && told[0].contains("cannot be made in "), "{told:?}");
+    fs::remove_dir(room.path("config/var")).unwrap();
+    let (status, told) = checked(&["check", "--user", "nobody"]);
+    assert!(status == 100 && told.len() == 1 && told[0].contains("cannot be made in "), "{told:?}");
 }

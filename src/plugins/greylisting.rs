@@ -78,6 +78,7 @@ use crate::world::{Key, World};
 pub static ENTRY: Entry = Entry {
     aliases: &[OLD_NAME],
     spares_immune: true,
+    stores: true,
     on_error: OnError::Decline,
     ..Entry::plugin(
         "greylisting",

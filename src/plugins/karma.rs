@@ -77,6 +77,7 @@ use crate::world::{Key, Value, World};
 pub static ENTRY: Entry = Entry {
     spares_immune: true,
     leaves_to_naughty: true,
+    stores: true,
     on_error: OnError::Decline,
     ..Entry::plugin(
         "karma",
