@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use common::play::Play;
 use common::room::Room;
 use redis::Redis;
 
@@ -211,4 +212,24 @@ fn check_tries_the_default_store_if_a_plugin_needs_it() {
     fs::remove_dir(room.path("config/var")).unwrap();
     let (status, told) = checked(&["check", "--user", "nobody"]);
     assert!(status == 100 && told.len() == 1 && told[0].contains("cannot be made in "), "{told:?}");
+}
+
+#[test]
+fn a_line_that_is_not_understood_keeps_from_serving() {
+    let room = Room::new("greylisting\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let dialog = b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nQUIT\r\n";
+    let served = |line: &str| {
+        room.config("store", line);
+        let outcome = Play::new(&room).variable("TCPREMOTEIP", "192.0.2.1").run(dialog);
+        (String::from_utf8(outcome.output).unwrap(), outcome.log)
+    };
+    let (said, log) = served("sqllite foo\n");
+    assert!(said.starts_with("421 4.3.5 ") && said.lines().count() == 1, "{said}");
+    assert!(log.contains("store line 1: \"sqllite\" is not sqlite or redis (did you mean \"sqlite\"?)"), "{log}");
+    let (_, checked, _) = run(&room, &["check"], "");
+    assert_eq!(checked.matches("sqllite").count(), 1, "told once: {checked}");
+    // One that is not there is the plugin's own error, which is passed over.
+    let (said, log) = served("redis unix:{ROOM}/none.sock\n");
+    assert!(said.starts_with("220 ") && said.contains("sender ok"), "{said}");
+    assert!(log.contains("greylisting: error, at mail: store redis unix:"), "{log}");
 }
