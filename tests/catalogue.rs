@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use postern::config::same_name;
-use postern::hook::{Entry, Kind};
+use postern::hook::{Entry, Kind, OnError};
 use postern::setup::{self, Options, PLANNED, RETIRED};
 use postern::world::World;
 use tempfile::TempDir;
@@ -120,6 +120,18 @@ fn the_readme_lists_every_plugin() {
     let have: BTreeSet<(String, String)> =
         setup::catalogue().map(|entry| (entry.name, entry.summary())).map(owned).collect();
     assert_eq!(listed, have, "rows of README.md, and names and summaries of the catalogue");
+}
+
+#[test]
+fn the_readme_names_those_that_are_passed_over_when_they_fail() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let sentence = readme.split("are passed over instead").nth(1).and_then(|rest| rest.split("changes that").next());
+    let sentence = sentence.expect("README.md says which plugins are passed over");
+    let wrong: Vec<&str> = setup::catalogue()
+        .filter(|entry| (entry.on_error == OnError::Decline) != sentence.contains(&format!("`{}`", entry.name)))
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(wrong, Vec::<&str>::new(), "in README.md: {sentence}");
 }
 
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.
