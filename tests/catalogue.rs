@@ -134,6 +134,17 @@ fn the_readme_names_those_that_are_passed_over_when_they_fail() {
     assert_eq!(wrong, Vec::<&str>::new(), "in README.md: {sentence}");
 }
 
+#[test]
+fn the_manual_of_karma_names_those_that_give_points() {
+    let dir = root().join("src/plugins");
+    let manual = setup::catalogue().find(|entry| entry.name == "karma").unwrap().manual();
+    let gives = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("Change::AdjustKarma(");
+    for path in below(&dir).into_iter().filter(|path| !path.ends_with("tests.rs")).filter(gives) {
+        let name = path.strip_prefix(&dir).unwrap().with_extension("").display().to_string();
+        assert!(name == "karma" || manual.contains(&format!("\n| `{name}` | ")), "{name} is not in karma's table");
+    }
+}
+
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.
 fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let dir = TempDir::new().unwrap();
