@@ -12,6 +12,7 @@ use crate::config::{self, ChainLine, ConfigDir, ConfigError, Core, Origin, Setti
 use crate::hook::{Chain, Entry, Hook, HookSet, Kind, Link, OnError, Plugin, Remake, Role, Standard};
 use crate::log::{Level, Line, Sink};
 use crate::world::World;
+use crate::world::store::StoreSettings;
 use crate::{plugins, queue};
 
 /// What the command line says about where the configuration is.
@@ -76,6 +77,7 @@ pub fn read(options: &Options, extra: &'static [&'static Entry]) -> Result<Setup
     let core = Core::read(&dir, &env).map_err(&mut keep).ok();
     let lines = config::read_chain(&dir, options.chain.as_deref()).map_err(&mut keep).unwrap_or_default();
     let logging = config::read_lines(&dir, "logging").map_err(&mut keep).ok().flatten().unwrap_or_default();
+    errors.extend(store_fault(&dir));
     match core {
         Some(core) if errors.is_empty() => Ok(Setup { dir, core, lines, logging, plugins_dir, extra }),
         _ => Err(errors),
@@ -97,7 +99,14 @@ pub fn inspect(options: &Options, extra: &'static [&'static Entry]) -> Result<(S
     faults.extend(more);
     let (logging, more) = config::survey_lines(&dir, "logging");
     faults.extend(more);
+    faults.extend(store_fault(&dir));
     Ok((Setup { dir, core, lines, logging, plugins_dir, extra }, faults))
+}
+
+/// What cannot be understood in the file `store`: told before anybody is greeted, as for `dns`. (A store that is not there is the
+/// plugins' trouble.) Read again by whoever needs the store.
+fn store_fault(dir: &ConfigDir) -> Option<ConfigError> {
+    if dir.exists("store") { StoreSettings::read(dir).err() } else { None }
 }
 
 impl Setup {

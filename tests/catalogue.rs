@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use postern::config::same_name;
-use postern::hook::{Entry, Kind};
+use postern::hook::{Entry, Kind, OnError};
 use postern::setup::{self, Options, PLANNED, RETIRED};
 use postern::world::World;
 use tempfile::TempDir;
@@ -120,6 +120,29 @@ fn the_readme_lists_every_plugin() {
     let have: BTreeSet<(String, String)> =
         setup::catalogue().map(|entry| (entry.name, entry.summary())).map(owned).collect();
     assert_eq!(listed, have, "rows of README.md, and names and summaries of the catalogue");
+}
+
+#[test]
+fn the_readme_names_those_that_are_passed_over_when_they_fail() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let sentence = readme.split("are passed over instead").nth(1).and_then(|rest| rest.split("changes that").next());
+    let sentence = sentence.expect("README.md says which plugins are passed over");
+    let wrong: Vec<&str> = setup::catalogue()
+        .filter(|entry| (entry.on_error == OnError::Decline) != sentence.contains(&format!("`{}`", entry.name)))
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(wrong, Vec::<&str>::new(), "in README.md: {sentence}");
+}
+
+#[test]
+fn the_manual_of_karma_names_those_that_give_points() {
+    let dir = root().join("src/plugins");
+    let manual = setup::catalogue().find(|entry| entry.name == "karma").unwrap().manual();
+    let gives = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("Change::AdjustKarma(");
+    for path in below(&dir).into_iter().filter(|path| !path.ends_with("tests.rs")).filter(gives) {
+        let name = path.strip_prefix(&dir).unwrap().with_extension("").display().to_string();
+        assert!(name == "karma" || manual.contains(&format!("\n| `{name}` | ")), "{name} is not in karma's table");
+    }
 }
 
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.

@@ -9,8 +9,10 @@ mod redis;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
+use common::play::Play;
 use common::room::Room;
 use redis::Redis;
 
@@ -177,4 +179,85 @@ fn faults_of_the_line_are_named_with_file_and_line() {
     let (status, out, _) = run(&room, &["check"], "");
     assert!(status == 0 && !out.contains("store.db"), "{out}");
     assert!(!room.path("tmp/store.db").exists(), "a check makes no store");
+}
+
+#[test]
+fn check_tries_the_default_store_if_a_plugin_needs_it() {
+    let room = Room::with_maildir();
+    let checked = |words: &[&str]| {
+        let (status, out, _) = run(&room, words, "");
+        (status, out.lines().filter(|line| line.contains("/store: ")).map(str::to_owned).collect::<Vec<_>>())
+    };
+    fs::create_dir(room.path("config/var")).unwrap();
+    let file = room.path("config/var/store.db");
+    fs::write(&file, "not a database, but long enough to be looked at".repeat(30)).unwrap();
+    assert_eq!(checked(&["check"]), (0, vec![]), "nobody needs it");
+    for plugin in ["greylisting", "denysoft_greylist", "karma reject 1", "limit errors 20/1h"] {
+        room.config("plugins", &format!("{plugin}\nrcpt_ok\nqueue/maildir {{ROOM}}/mail\n"));
+        let (status, told) = checked(&["check"]);
+        assert!(status == 100 && told.len() == 1, "{plugin}: {told:?}");
+        assert!(told[0].contains("/config/store: not there, so it is the default: store "), "{told:?}");
+        assert!(told[0].contains("/var/store.db: no store: it is not a database of SQLite's"), "{told:?}");
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(checked(&["check"]), (0, vec![]));
+    assert!(!file.exists(), "a check makes no store");
+    if !common::require_root() {
+        return;
+    }
+    // The serving user can make none there.
+    fs::set_permissions(room.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (status, told) = checked(&["check", "--user", "nobody"]);
+    assert!(status == 100 && told.len() == 1 && told[0].contains("cannot be made in "), "{told:?}");
+    fs::remove_dir(room.path("config/var")).unwrap();
+    let (status, told) = checked(&["check", "--user", "nobody"]);
+    assert!(status == 100 && told.len() == 1 && told[0].contains("cannot be made in "), "{told:?}");
+}
+
+#[test]
+fn a_line_that_is_not_understood_keeps_from_serving() {
+    let room = Room::new("greylisting\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let dialog = b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nQUIT\r\n";
+    let served = |line: &str| {
+        room.config("store", line);
+        let outcome = Play::new(&room).variable("TCPREMOTEIP", "192.0.2.1").run(dialog);
+        (String::from_utf8(outcome.output).unwrap(), outcome.log)
+    };
+    let (said, log) = served("sqllite foo\n");
+    assert!(said.starts_with("421 4.3.5 ") && said.lines().count() == 1, "{said}");
+    assert!(log.contains("store line 1: \"sqllite\" is not sqlite or redis (did you mean \"sqlite\"?)"), "{log}");
+    let (_, checked, _) = run(&room, &["check"], "");
+    assert_eq!(checked.matches("sqllite").count(), 1, "told once: {checked}");
+    // One that is not there is the plugin's own error, which is passed over.
+    let (said, log) = served("redis unix:{ROOM}/none.sock\n");
+    assert!(said.starts_with("220 ") && said.contains("sender ok"), "{said}");
+    assert!(log.contains("greylisting: error, at mail: store redis unix:"), "{log}");
+}
+
+#[test]
+fn a_try_by_root_leaves_a_store_that_the_serving_user_can_write() {
+    if !common::require_root() {
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let tried = |user: Option<&str>, words: &[&str]| {
+        let room = Room::new("greylisting\nrcpt_ok\nqueue/discard\n");
+        fs::set_permissions(room.root(), fs::Permissions::from_mode(0o755)).unwrap();
+        if let Some(user) = user {
+            room.config("user", &format!("{user}\n"));
+        }
+        std::os::unix::fs::chown(room.path("config"), Some(nobody.uid.as_raw()), None).unwrap();
+        let dialog = "EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nQUIT\r\n";
+        let words = [&["try", "-", "--store", "real", "--remote-ip", "192.0.2.1"], words].concat();
+        let (status, said, err) = run(&room, &words, dialog);
+        assert!(status == 0 && said.contains("450 4.7.1"), "{said}{err}");
+        let made: Vec<_> = fs::read_dir(room.path("config/var")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(made.contains(&room.path("config/var/store.db")), "{made:?}");
+        for path in made.iter().chain(&[room.path("config/var")]) {
+            assert_eq!(fs::metadata(path).unwrap().uid(), nobody.uid.as_raw(), "{}", path.display());
+        }
+    };
+    tried(Some("nobody"), &[]);
+    // The directory's owner, where nobody says who serves.
+    tried(None, &[]);
 }

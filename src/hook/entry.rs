@@ -19,6 +19,8 @@ pub struct Entry {
     pub spares_immune: bool,
     /// Whether `reject naughty` is what it does unless told otherwise.
     pub leaves_to_naughty: bool,
+    /// Whether it needs the store (file `store`), so that `check` tries it.
+    pub stores: bool,
     /// What it is to the chain.
     pub role: Role,
     /// What its trouble leads to, where the line does not say.
@@ -48,6 +50,7 @@ impl Entry {
             hooks,
             spares_immune: false,
             leaves_to_naughty: false,
+            stores: false,
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,

@@ -43,6 +43,7 @@ use crate::world::{Key, StoreError, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    stores: true,
     on_error: OnError::Decline,
     ..Entry::plugin("limit", &[Hook::Connect, Hook::Mail, Hook::Rcpt, Hook::Deny], crate::manual!("limit.rs"), build)
 };

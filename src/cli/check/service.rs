@@ -1,7 +1,7 @@
 //! What serving needs beside the chain: a name, a place for long messages, the store.
 
 use crate::mail::{Spool, SpoolPlace};
-use crate::setup::Setup;
+use crate::setup::{Found, Setup};
 use crate::world::World;
 use crate::world::store::StoreSettings;
 
@@ -34,17 +34,17 @@ pub(super) fn check(setup: &Setup, world: &World, findings: &mut Findings) {
     }
 }
 
-/// The store, if the configuration names one. (Otherwise a plugin that uses it asks for it in its own check.)
+/// The store, if the configuration names one or a plugin needs it.
 fn store(setup: &Setup, world: &World, findings: &mut Findings) {
-    if !setup.dir.exists("store") {
+    let named = setup.dir.exists("store");
+    let mut found = setup.lines.iter().map(|line| setup.find(&line.name));
+    if !named && !found.any(|found| matches!(found, Found::Entry(entry) if entry.stores)) {
         return;
     }
-    match StoreSettings::read(&setup.dir) {
-        Err(error) => findings.fault(error),
-        Ok(_) => {
-            if let Err(error) = world.store.check() {
-                findings.file(Grade::Error, &setup.dir.path().join("store"), 0, error.to_string());
-            }
-        }
+    if let Err(error) = StoreSettings::read(&setup.dir) {
+        findings.fault(error);
+    } else if let Err(error) = world.store.check() {
+        let text = if named { error.to_string() } else { format!("not there, so it is the default: {error}") };
+        findings.file(Grade::Error, &setup.dir.path().join("store"), 0, text);
     }
 }
