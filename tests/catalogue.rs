@@ -134,6 +134,16 @@ fn the_readme_names_those_that_are_passed_over_when_they_fail() {
     assert_eq!(wrong, Vec::<&str>::new(), "in README.md: {sentence}");
 }
 
+#[test]
+fn the_manual_of_karma_names_those_that_give_points() {
+    let manual = setup::catalogue().find(|entry| entry.name == "karma").unwrap().manual();
+    for name in setup::catalogue().map(|entry| entry.name).filter(|name| *name != "karma") {
+        let source = fs::read_to_string(root().join(format!("src/plugins/{name}.rs"))).unwrap_or_default();
+        let (gives, told) = (source.contains("Change::AdjustKarma("), manual.contains(&format!("\n| `{name}` | ")));
+        assert_eq!(gives, told, "{name}: whether it gives points, and whether karma's table says so");
+    }
+}
+
 /// A configuration with one line, and the plugin's shipped file with these lines of it live.
 fn build(name: &str, live: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let dir = TempDir::new().unwrap();

@@ -28,6 +28,27 @@
 //!   too many recipients for karma -1 (history +0)`. Such a client, if it is honest, sends the others by themselves;
 //! - refuses at DATA, and again after the message, when karma is below -4: `very bad karma: -5`, as `reject` says.
 //!
+//! Who else gives points, also with `reject 0` or `reject naughty`:
+//!
+//! | plugin | points | for |
+//! |---|---|---|
+//! | `whitelist` | +5 | a client in `whitelisthosts` |
+//! | `fcrdns` | +1 | a name that leads back to the client's address |
+//! | `fcrdns` | -1 | no name, or names that do not lead back, or `localhost` |
+//! | `helo` | +1 | `policy strict`: the name's address is in the client's network, and the client's name in its domain |
+//! | `helo` | -1 | a name that fails a test, but not if the DNS cannot say |
+//! | `earlytalker` | -1 | a client that speaks before its turn |
+//! | `dnsbl` | -1 | a listed client, once a session |
+//! | `rhsbl` | -1 | a listed name, at each MAIL |
+//! | `ident/geoip` | -1 | a client farther away than `too_far` |
+//! | `ident/p0f` | -1 | a system that `smite_os` means; a blocked system, at each RCPT |
+//! | `badmailfrom` | -1 | a sender in the list |
+//! | `resolvable_fromhost` | -1 | a sender's domain that is refused for good; an address literal |
+//! | `badrcptto` | -2 | a recipient in the list |
+//! | `dont_require_anglebrackets` | -2 | a path without angle brackets |
+//! | `bogus_bounce` | -1 | a bounce that is none |
+//! | `headers` | -1 | each fault of the header |
+//!
 //! File: `karma_tlds`, a domain and its points a line (-100 to 100), for addresses of all domains below it. The longest one counts:
 //!
 //! ```text
