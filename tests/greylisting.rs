@@ -6,6 +6,7 @@ mod common;
 #[allow(dead_code, unreachable_pub)]
 mod redis;
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,6 +63,21 @@ fn came(room: &Room, seconds: u64, counts: &str) {
     );
     let (end, told) = run(room, &["store", "import", "--overwrite"], &line);
     assert!(end == End::Code(0) && told.starts_with("1 stored"), "{told}");
+}
+
+#[test]
+fn a_key_of_several_values_is_shown_and_forgotten_as_the_manual_says() {
+    let room = room("greylisting sender 1 recipient 1 black_timeout 0", "sqlite {ROOM}/tmp/store.db\n");
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/plugins/greylisting.rs")).unwrap();
+    let dialog = "EHLO far.example\nMAIL FROM:<A@far.example>\nRCPT TO:<x@here.example>\nRCPT TO:<x@here.example>\n";
+    let (_, said) = run(&room, &["try", "-", "--remote-ip", "192.0.2.1", "--store", "real"], dialog);
+    for (task, end) in [("show", End::Code(0)), ("forget", End::Code(0)), ("show", End::Code(100))] {
+        let (_, rest) = manual.split_once(&format!("//! postern store {task} greylisting '")).unwrap();
+        let key = rest.split('\'').next().unwrap();
+        let (ended, told) = run(&room, &["store", task, "greylisting", key], "");
+        assert_eq!(ended, end, "{task} {key}: {told}\n{said}");
+        assert!(task != "show" || end != End::Code(0) || told.contains(":1:0:1 "), "{told}");
+    }
 }
 
 fn room(chain: &str, store: &str) -> Room {

@@ -14,6 +14,16 @@
 //! - `sender` (0 or 1; 0): the reverse-path, in small letters.
 //! - `recipient` (0 or 1; 0): the forward-path as the client said it, in small letters. Then each RCPT is ruled on, instead of MAIL.
 //!
+//! `postern store show greylisting 192.0.2.1` prints, say, `1795189724:1:0:1`, which is `time:new:black:white`: the second since 1970 at
+//! which it first came (once it is white: last came), and how often it was new, came too early, and was let through; from 1 on it is
+//! white. A key of several values holds blanks, so quote it; the null sender is empty:
+//!
+//! ```text
+//! postern store show greylisting '192.0.2.1 a@far.example x@here.example'
+//! postern store forget greylisting '192.0.2.1 a@far.example x@here.example'
+//! postern store forget greylisting --prefix '192.0.2.1 '
+//! ```
+//!
 //! How it rules:
 //! - `black_timeout` (seconds; 3000): how long a new client is deferred.
 //! - `white_timeout` (seconds, at most ten years; 3110400, which are 36 days): how long anyone is remembered who is not seen.
