@@ -520,6 +520,16 @@ fn check_tells_no_faults_that_only_follow_from_another() {
 }
 
 #[test]
+fn what_is_set_otherwise_in_a_faulty_line_is_not_for_nobody() {
+    let room = Room::new("client_options\ndenysoft_greylist blak_timeout 5\nrcpt_ok\nqueue/discard\n");
+    room.config("client_options", "192.0.2.1: greylisting/active=0, dnsbl/reject=0\n");
+    let findings = findings(&run(&room, &["check"], ""), &room);
+    assert!(findings.contains("line 2: denysoft_greylist: ") && findings.contains("blak_timeout"), "{findings}");
+    let absent: Vec<&str> = findings.lines().filter(|line| line.contains("is not in the chain")).collect();
+    assert!(absent.len() == 1 && absent[0].contains("dnsbl is not in the chain"), "{findings}");
+}
+
+#[test]
 fn check_and_try_tell_as_whom() {
     if !common::require_root() {
         return;

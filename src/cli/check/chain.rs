@@ -51,9 +51,11 @@ fn overrides(setup: &Setup, world: &World, findings: &mut Findings) {
         |line: &&ChainLine| matches!(setup.find(&line.name), Found::Entry(entry) if entry.role == Role::Configures);
     let Some(line) = setup.lines.iter().find(configures) else { return };
     let mut links = setup.build(world).chain;
+    // What is wrong with them is told.
+    let faulty: Vec<&ChainLine> = setup.lines.iter().filter(|line| setup.link(line, world).is_err()).collect();
     let wanted: Vec<Override> = links.iter().flat_map(|link| link.plugin.overrides()).collect();
     for one in &wanted {
-        let mut known = false;
+        let mut known = faulty.iter().any(|line| answers_to(setup, line, &one.plugin));
         for link in links.iter_mut().filter(|link| link.answers_to(&one.plugin)) {
             known = true;
             if let Err(error) = link.configure(std::slice::from_ref(one), world) {
@@ -66,6 +68,16 @@ fn overrides(setup: &Setup, world: &World, findings: &mut Findings) {
             findings.line(Grade::Warning, line, text);
         }
     }
+}
+
+/// As the line's link would, if it could be built.
+fn answers_to(setup: &Setup, line: &ChainLine, name: &str) -> bool {
+    let mut names = vec![line.name.as_str()];
+    if let Found::Entry(entry) = setup.find(&line.name) {
+        names.push(entry.name);
+        names.extend(entry.aliases);
+    }
+    same_name(&line.label(), name) || names.iter().any(|known| same_name(known, name))
 }
 
 enum Judged {
