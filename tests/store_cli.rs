@@ -9,7 +9,7 @@ mod redis;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 use common::play::Play;
@@ -232,4 +232,32 @@ fn a_line_that_is_not_understood_keeps_from_serving() {
     let (said, log) = served("redis unix:{ROOM}/none.sock\n");
     assert!(said.starts_with("220 ") && said.contains("sender ok"), "{said}");
     assert!(log.contains("greylisting: error, at mail: store redis unix:"), "{log}");
+}
+
+#[test]
+fn a_try_by_root_leaves_a_store_that_the_serving_user_can_write() {
+    if !common::require_root() {
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let tried = |user: Option<&str>, words: &[&str]| {
+        let room = Room::new("greylisting\nrcpt_ok\nqueue/discard\n");
+        fs::set_permissions(room.root(), fs::Permissions::from_mode(0o755)).unwrap();
+        if let Some(user) = user {
+            room.config("user", &format!("{user}\n"));
+        }
+        std::os::unix::fs::chown(room.path("config"), Some(nobody.uid.as_raw()), None).unwrap();
+        let dialog = "EHLO client.example\r\nMAIL FROM:<a@client.example>\r\nQUIT\r\n";
+        let words = [&["try", "-", "--store", "real", "--remote-ip", "192.0.2.1"], words].concat();
+        let (status, said, err) = run(&room, &words, dialog);
+        assert!(status == 0 && said.contains("450 4.7.1"), "{said}{err}");
+        let made: Vec<_> = fs::read_dir(room.path("config/var")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(made.contains(&room.path("config/var/store.db")), "{made:?}");
+        for path in made.iter().chain(&[room.path("config/var")]) {
+            assert_eq!(fs::metadata(path).unwrap().uid(), nobody.uid.as_raw(), "{}", path.display());
+        }
+    };
+    tried(Some("nobody"), &[]);
+    // The directory's owner, where nobody says who serves.
+    tried(None, &[]);
 }
