@@ -19,6 +19,8 @@ pub struct Entry {
     pub spares_immune: bool,
     /// Whether `reject naughty` is what it does unless told otherwise.
     pub leaves_to_naughty: bool,
+    /// Whether it has settings of its own, and so a file in plugins.d.
+    pub settings: bool,
     /// What it is to the chain.
     pub role: Role,
     /// What its trouble leads to, where the line does not say.
@@ -48,6 +50,7 @@ impl Entry {
             hooks,
             spares_immune: false,
             leaves_to_naughty: false,
+            settings: true,
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,
@@ -55,6 +58,12 @@ impl Entry {
             head,
             build,
         }
+    }
+
+    /// The same, of a plugin that has no settings of its own.
+    pub const fn without_settings(mut self) -> Self {
+        self.settings = false;
+        self
     }
 
     /// The manual: the head of the plugin's file.

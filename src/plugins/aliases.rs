@@ -53,7 +53,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     vouches: true,
     maps: &[Map { name: "aliases", records: Table::records }],
-    ..Entry::plugin("aliases", &[Hook::Rcpt], crate::manual!("aliases.rs"), build)
+    ..Entry::plugin("aliases", &[Hook::Rcpt], crate::manual!("aliases.rs"), build).without_settings()
 };
 
 /// Addresses to which one recipient may lead.

@@ -41,7 +41,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     aliases: &["check_badrcptto", "check_badrcptto_patterns"],
-    ..Entry::plugin("badrcptto", &[Hook::Rcpt], crate::manual!("badrcptto.rs"), build)
+    ..Entry::plugin("badrcptto", &[Hook::Rcpt], crate::manual!("badrcptto.rs"), build).without_settings()
 };
 
 const FILES: &[(&str, Lines)] = &[("badrcptto", Lines::Mixed), ("badrcptto_patterns", Lines::Patterns)];

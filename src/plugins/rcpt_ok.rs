@@ -41,7 +41,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     vouches: true,
     maps: &[Map { name: MORE, records }],
-    ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], crate::manual!("rcpt_ok.rs"), build)
+    ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], crate::manual!("rcpt_ok.rs"), build).without_settings()
 };
 
 const MORE: &str = "morercpthosts";
