@@ -77,6 +77,10 @@ impl Plugin for BadRcptTo {
         Ok(Ruling::deny(denial).change(Change::AdjustKarma(-2)).because(line.evidence()))
     }
 
+    fn notes(&self) -> Vec<String> {
+        AddressList::notes(&self.world.config, FILES)
+    }
+
     fn check(&mut self) -> Vec<String> {
         match AddressList::read(&self.world.config, FILES) {
             Ok(_) => Vec::new(),
