@@ -14,7 +14,7 @@ use super::{Findings, Grade};
 const DIRECTORIES: [&str; 4] = ["plugins.d", "ssl", "dkim", "var"];
 /// Files with passwords.
 const SECRETS: [&str; 2] = ["flat_auth_pw", "vpopmail_mysql_pass"];
-/// Lists that may be maps, here or in qmail's control directory.
+/// Lists that may be maps; those in qmail's control directory are read too.
 const MAPS: [&str; 3] = [ALIASES, "morercpthosts", "morerelayclients"];
 /// The one whose list counts if the map was not made of it as it is now.
 const ALIASES: &str = "aliases";
@@ -37,7 +37,7 @@ pub(super) fn check(setup: &Setup, chain: Option<&str>, findings: &mut Findings)
             unknown(setup, name, &read, findings);
         }
     }
-    for map in MAPS {
+    for map in MAPS.iter().filter(|map| !names.contains(&format!("{map}.cdb"))) {
         whole(setup, map, findings);
     }
     modes(dir.path(), &names, findings);
@@ -60,9 +60,8 @@ fn read_it(
     if DIRECTORIES.contains(&name) {
         return;
     }
-    // A map: see below.
-    if name.ends_with(".cdb") {
-        return;
+    if let Some(map) = name.strip_suffix(".cdb") {
+        return whole(setup, map, findings);
     }
     let survey = setup.dir.survey(name);
     read.extend(survey.files.iter().filter_map(|file| file.canonicalize().ok()));
