@@ -70,6 +70,9 @@ fn every_plugin_with_settings_ships_them() {
     let with: BTreeSet<String> =
         setup::catalogue().filter(|entry| takes_settings(entry)).map(|entry| entry.name.to_owned()).collect();
     assert_eq!(with, settings_files(), "plugins with settings, and plugins.d/NAME.toml");
+    for entry in setup::catalogue() {
+        assert_eq!(entry.settings, takes_settings(entry), "{}: without_settings", entry.name);
+    }
 }
 
 #[test]

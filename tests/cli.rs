@@ -855,6 +855,12 @@ fn plugins_lists_all_and_prints_manuals() {
         (&about["name"], &about["kind"], &about["settings"]),
         (&"relay".into(), &"plugin".into(), &"plugins.d/relay.toml".into())
     );
+    for name in ["aliases", "client_options"] {
+        let manual = text(&run(&room, &["plugins", name], ""));
+        assert!(!manual.contains("\nSettings:"), "{manual}");
+        let about: Value = serde_json::from_str(&text(&run(&room, &["plugins", name, "--json"], ""))).unwrap();
+        assert!(about["settings"].is_null(), "{about}");
+    }
 }
 
 #[test]

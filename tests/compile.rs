@@ -27,6 +27,13 @@ fn shown(outcome: &Outcome, room: &Room) -> (String, String) {
     (plain(std::str::from_utf8(&outcome.output).unwrap()), plain(&outcome.log))
 }
 
+/// How `check` ends, and what it says.
+fn check(room: &Room) -> (End, String) {
+    let outcome = Play::new(room).argument("check").run(b"");
+    let said = shown(&outcome, room).0;
+    (outcome.end, said)
+}
+
 /// The code of the reply to RCPT with this address.
 fn rcpt(room: &Room, address: &str) -> String {
     let input = format!("EHLO client.example\nMAIL FROM:<a@client.example>\nRCPT TO:<{address}>\nQUIT\n");
@@ -81,15 +88,64 @@ fn only_the_lists_that_are_named_and_with_their_rights() {
 }
 
 #[test]
-fn a_map_that_is_older_than_its_list_is_left_aside() {
+fn a_map_of_another_list_is_left_aside() {
     let room = room();
+    let warning =
+        "ROOM/config/aliases.cdb: aliases.cdb does not belong to aliases as it is now: run postern compile aliases";
+    let warns = || check(&room).1.contains(warning);
+    let codes = || [rcpt(&room, "pat@here.example"), rcpt(&room, "kim@here.example")];
     assert_eq!(compile(&room, &["aliases"]).end, End::Code(0));
-    room.config("aliases", "kim@here.example: kim@localhost\n");
-    age(&room, "aliases.cdb", HOUR);
-    assert_eq!([rcpt(&room, "pat@here.example"), rcpt(&room, "kim@here.example")], ["550", "250"]);
-    // And the other way round the map counts, for it was made of the list.
-    age(&room, "aliases", HOUR * 2);
-    assert_eq!([rcpt(&room, "pat@here.example"), rcpt(&room, "kim@here.example")], ["250", "550"]);
+    assert!(!warns());
+    // As long as the one before.
+    room.config("aliases", "# ours\nkim@here.example: kim@localhost\n");
+    for hours in [0, 1, 2] {
+        age(&room, "aliases", HOUR * hours);
+        assert_eq!((codes(), warns()), (["550", "250"].map(str::to_owned), true), "{hours}");
+    }
+    assert_eq!(compile(&room, &["aliases"]).end, End::Code(0));
+    assert!(!warns());
+    // However old the map is itself, it was made of this list.
+    age(&room, "aliases.cdb", HOUR * 9);
+    assert_eq!((codes(), warns()), (["550", "250"].map(str::to_owned), false));
+    // The same octets, touched: nobody can know, so the text counts.
+    age(&room, "aliases", HOUR);
+    assert!(warns());
+}
+
+#[test]
+fn a_map_that_was_cut_short_is_a_fault_to_check() {
+    let room = room();
+    assert_eq!(compile(&room, &[]).end, End::Code(0));
+    assert_eq!(check(&room).0, End::Code(0));
+    for name in ["aliases.cdb", "morercpthosts.cdb"] {
+        let path = room.path("config").join(name);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+        let (end, said) = check(&room);
+        assert_eq!(end, End::Code(100), "{said}");
+        assert!(said.contains(&format!("error: ROOM/config/{name}: not a sound cdb file: ")), "{said}");
+        fs::write(&path, &whole).unwrap();
+    }
+}
+
+#[test]
+fn long_lists_are_noted_and_no_fault() {
+    let room = Room::new("badmailfrom\nbadrcptto\naliases\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let list = |line: fn(u32) -> String| (0..10_000).map(line).collect::<String>();
+    room.config("aliases", &list(|number| format!("a{number}@here.example: b@far.example\n")));
+    room.config("rcpthosts", &list(|number| format!("h{number}.example\n")));
+    room.config("badmailfrom", &list(|number| format!("@h{number}.example\n")));
+    room.config("badrcptto", &list(|number| format!("@h{number}.example\n")));
+    let (end, said) = check(&room);
+    assert_eq!(end, End::Code(0), "{said}");
+    for plugin in ["aliases: aliases", "rcpt_ok: rcpthosts", "badmailfrom: badmailfrom", "badrcptto: badrcptto"] {
+        let told = |line: &str| line.starts_with("note: ") && line.contains(&format!(": {plugin} has 10000 lines, "));
+        assert_eq!(said.lines().filter(|line| told(line)).count(), 1, "{plugin} in {said}");
+    }
+    // With a map there is nothing to advise.
+    assert_eq!(compile(&room, &["aliases"]).end, End::Code(0));
+    let said = check(&room).1;
+    assert!(!said.contains("aliases has"), "{said}");
 }
 
 #[test]

@@ -10,8 +10,10 @@ use crate::setup::{self, Options};
 
 /// Make maps (cdb) of long lists
 ///
-/// Writes NAME.cdb beside the list NAME of the configuration directory. A map is read at the same cost however long it is; one that is
-/// older than its list is left aside, so nothing goes wrong if this was forgotten.
+/// Writes NAME.cdb beside the list NAME of the configuration directory. A map is read at the same cost however long it is. That of aliases
+/// says of what list it was made (size and time of change), and is left aside if the list is another now: nothing goes wrong if this was
+/// forgotten, and check warns. What the list includes is not compared: compile anew after a change there. Of morercpthosts the map alone
+/// is read.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 done; 100 a list is wrong or there is none of that name; 111 it cannot be written."
@@ -66,25 +68,28 @@ pub(super) fn run(arguments: &Arguments, options: &Options) -> u8 {
 
 fn make(map: &Map, dir: &ConfigDir, told: &dyn Fn(&str)) -> u8 {
     let list = dir.path().join(map.name);
-    let mode = match list.metadata() {
-        Ok(found) => found.mode() & 0o777,
+    // Before it is read: if it changes meanwhile, the map is not of the list as it is then.
+    let (mode, stamp) = match list.metadata().and_then(|found| Ok((found.mode() & 0o777, config::stamp(&list)?))) {
+        Ok(found) => found,
         Err(error) => {
             told(&format!("{}: {error}", list.display()));
             return WRONG;
         }
     };
-    let records = match (map.records)(dir) {
+    let mut records = match (map.records)(dir) {
         Ok(records) => records,
         Err(error) => {
             error.all().iter().for_each(|error| told(&error.to_string()));
             return WRONG;
         }
     };
+    let count = records.len();
+    records.push((config::STAMP_KEY.to_owned(), stamp));
     let path = dir.path().join(format!("{}.cdb", map.name));
     if let Err(error) = config::cdb_writer::write(&path, &records, mode) {
         told(&format!("{}: {error}", path.display()));
         return TROUBLE;
     }
-    Screen::new().line(format!("{}: {} records", path.display(), records.len()));
+    Screen::new().line(format!("{}: {} records", path.display(), count));
     0
 }

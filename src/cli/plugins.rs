@@ -91,7 +91,9 @@ fn manual(screen: &Screen, entry: &Entry, options: &Options) {
         about("Spared:", "clients that may relay, and whitelisted ones");
     }
     about("On error:", on_error(entry));
-    about("Settings:", &settings(entry, options));
+    if entry.settings {
+        about("Settings:", &settings(entry, options));
+    }
     if entry.kind == Kind::Plugin {
         about("Any line:", "observe 1 (only record what it would refuse), on_error defer|decline, budget SECONDS");
     }
@@ -128,7 +130,7 @@ struct About {
     spares_immune: bool,
     on_error: &'static str,
     vouches: bool,
-    settings: String,
+    settings: Option<String>,
     manual: String,
 }
 
@@ -148,7 +150,7 @@ impl About {
             spares_immune: entry.spares_immune,
             on_error: on_error(entry),
             vouches: entry.vouches,
-            settings: format!("plugins.d/{}.toml", entry.name),
+            settings: entry.settings.then(|| format!("plugins.d/{}.toml", entry.name)),
             manual: entry.manual(),
         }
     }

@@ -52,17 +52,10 @@ impl Cdb {
     /// The value of a key, compared octet by octet; the first one, if the key occurs more than once.
     pub fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let hash = hash(key);
-        let mut pair = [0; 8];
-        self.read(&mut pair, u64::from(hash & 255) * 8)?;
-        let (table, count) = halves(&pair);
-        let (table, count) = (u64::from(table), u64::from(count));
+        let (table, count) = self.table(hash & 255)?;
         if count == 0 {
             return Ok(None);
         }
-        if table < HEADER_OCTETS || table + count * 8 > self.octets {
-            return Err(self.damaged("a hash table lies outside of it"));
-        }
-
         let mut slots = [0; SLOTS_AT_ONCE as usize * 8];
         let mut slot = u64::from(hash >> 8) % count;
         let mut left = count;
@@ -86,6 +79,57 @@ impl Cdb {
             slot = (slot + batch) % count;
         }
         Ok(None)
+    }
+
+    /// Looks at every hash table and every record, and counts the records: a search sees only what lies on its way.
+    pub fn verify(&self) -> io::Result<u64> {
+        let (mut records, mut octets) = (0, HEADER_OCTETS);
+        for index in 0..256 {
+            let (table, count) = self.table(index)?;
+            octets += count * 8;
+            if octets > self.octets {
+                return Err(self.damaged("its hash tables overlap"));
+            }
+            let mut slots = [0; SLOTS_AT_ONCE as usize * 8];
+            for slot in (0..count).step_by(SLOTS_AT_ONCE as usize) {
+                let slots = &mut slots[..SLOTS_AT_ONCE.min(count - slot) as usize * 8];
+                self.read(slots, table + slot * 8)?;
+                for (hash, record) in slots.chunks_exact(8).map(halves).filter(|(_, record)| *record != 0) {
+                    if hash & 255 != index {
+                        return Err(self.damaged("a record is in the wrong hash table"));
+                    }
+                    self.bounds(u64::from(record))?;
+                    records += 1;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Where a hash table begins, and how many slots it has.
+    fn table(&self, index: u32) -> io::Result<(u64, u64)> {
+        let mut pair = [0; 8];
+        self.read(&mut pair, u64::from(index) * 8)?;
+        let (table, count) = halves(&pair);
+        let (table, count) = (u64::from(table), u64::from(count));
+        if count > 0 && (table < HEADER_OCTETS || table + count * 8 > self.octets) {
+            return Err(self.damaged("a hash table lies outside of it"));
+        }
+        Ok((table, count))
+    }
+
+    /// Whether the record there lies within the file.
+    fn bounds(&self, at: u64) -> io::Result<()> {
+        if at < HEADER_OCTETS || at + 8 > self.octets {
+            return Err(self.damaged("a record lies outside of it"));
+        }
+        let mut lengths = [0; 8];
+        self.read(&mut lengths, at)?;
+        let (key_octets, value_octets) = halves(&lengths);
+        if at + 8 + u64::from(key_octets) + u64::from(value_octets) > self.octets {
+            return Err(self.damaged("a record lies outside of it"));
+        }
+        Ok(())
     }
 
     /// The value of the record there, if its key is this one.
@@ -284,6 +328,32 @@ pub(crate) mod tests {
         assert_eq!(output.stdout, b"name77");
     }
 
+    #[test]
+    fn every_record_is_looked_at() {
+        let octets = make(&[(b"a", b"1"), (b"bb", b""), (b"a", b"2")]);
+        assert_eq!(open(&octets).1.verify().unwrap(), 3);
+        assert_eq!(open(&make(&[])).1.verify().unwrap(), 0);
+        for cut in 2048..octets.len() {
+            assert!(open(&octets[..cut]).1.verify().is_err(), "{cut}");
+        }
+        let mut long = octets.clone();
+        long[2048] = 255;
+        assert!(open(&long).1.verify().unwrap_err().to_string().ends_with("a record lies outside of it"));
+        // The header's pairs moved by one table.
+        let mut moved = octets.clone();
+        moved[..2048].rotate_left(8);
+        assert!(open(&moved).1.verify().unwrap_err().to_string().ends_with("a record is in the wrong hash table"));
+        // Every table is the whole file behind the header.
+        let mut huge = octets;
+        let slots = ((huge.len() - 2048) / 8) as u32;
+        for pair in huge[..2048].chunks_exact_mut(8) {
+            pair[..4].copy_from_slice(&2048_u32.to_le_bytes());
+            pair[4..].copy_from_slice(&slots.to_le_bytes());
+        }
+        huge[2048..].fill(0);
+        assert!(open(&huge).1.verify().unwrap_err().to_string().ends_with("its hash tables overlap"));
+    }
+
     /// A map of one key, with some of its octets changed.
     fn damaged(changes: &[(usize, u32)]) -> io::Result<Option<Vec<u8>>> {
         let mut octets = make(&[(b"key", b"value")]);
@@ -359,6 +429,7 @@ pub(crate) mod tests {
             octets.truncate(cut);
             // Any answer will do, and it must come.
             let _ = open(&octets).1.get(key.as_bytes());
+            let _ = open(&octets).1.verify();
         }
 
         #[test]

@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -26,6 +27,15 @@ pub const LIST_OCTETS_MAX: usize = 64 << 20;
 pub const INCLUDE_DEPTH_MAX: usize = 16;
 /// Files that one list may be made of: two files that include each other's successor twice would double at each step.
 pub const INCLUDE_FILES_MAX: usize = 10_000;
+
+/// The key of a map's record of the list that it was made of; no address and no domain is written so.
+pub const STAMP_KEY: &str = "\0list";
+
+/// What that record holds. A copy or a backup may bring an older time, so only the same one will do.
+pub fn stamp(list: &Path) -> io::Result<String> {
+    let of = list.metadata()?;
+    Ok(format!("{} octets of {}.{:09}", of.size(), of.mtime(), of.mtime_nsec()))
+}
 
 /// Where the configuration is: `--config`, `POSTERN_CONFIG`, `QPSMTPD_CONFIG`, `/etc/postern`, in this order.
 pub fn find(option: Option<&Path>, env: Env<'_>) -> PathBuf {
@@ -173,14 +183,14 @@ impl ConfigDir {
         Cdb::open(&path).map(Some)
     }
 
-    /// The map `NAME.cdb` that `postern compile` made of the list `NAME`; `None` if there is none, or the list is newer, for
-    /// then it says what is meant now.
+    /// The map `NAME.cdb` that `postern compile` made of the list `NAME`; `None` if there is none, or it was not made of the list as
+    /// it is now, for the list says what is meant. What the list includes is not looked at. Without a list the map counts.
     pub fn compiled(&self, name: &str) -> Result<Option<Cdb>, ConfigError> {
         let Some(map) = self.map(name)? else { return Ok(None) };
         let Some(list) = self.locate(name)? else { return Ok(Some(map)) };
-        let changed =
-            |path: &Path| path.metadata().and_then(|of| of.modified()).map_err(|error| ConfigError::at(path, 0, error));
-        Ok((changed(&list)? <= changed(map.path())?).then_some(map))
+        let now = stamp(&list).map_err(|error| ConfigError::at(&list, 0, error))?;
+        let made_of = map.get(STAMP_KEY.as_bytes()).map_err(|error| ConfigError::new(error.to_string()))?;
+        Ok((made_of.as_deref() == Some(now.as_bytes())).then_some(map))
     }
 
     /// A path from a setting: a relative one starts at the configuration directory, wherever the process was started.

@@ -26,7 +26,7 @@ mod value;
 pub use cdb::Cdb;
 pub use chain_file::{ChainLine, read_chain, read_lines, same_name, survey_chain, survey_lines};
 pub use core::{BareNewline, Core, LogFormat, Nul};
-pub use dir::{ConfigDir, Entry, Survey, find};
+pub use dir::{ConfigDir, Entry, STAMP_KEY, Survey, find, stamp};
 pub use dns::DnsSettings;
 pub use error::{ConfigError, Fault, Origin};
 pub use nearest::nearest;

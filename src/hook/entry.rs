@@ -21,6 +21,8 @@ pub struct Entry {
     pub leaves_to_naughty: bool,
     /// Whether it needs the store (file `store`), so that `check` tries it.
     pub stores: bool,
+    /// Whether it has settings of its own, and so a file in plugins.d.
+    pub settings: bool,
     /// What it is to the chain.
     pub role: Role,
     /// What its trouble leads to, where the line does not say.
@@ -51,6 +53,7 @@ impl Entry {
             spares_immune: false,
             leaves_to_naughty: false,
             stores: false,
+            settings: true,
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,
@@ -58,6 +61,12 @@ impl Entry {
             head,
             build,
         }
+    }
+
+    /// The same, of a plugin that has no settings of its own.
+    pub const fn without_settings(mut self) -> Self {
+        self.settings = false;
+        self
     }
 
     /// The manual: the head of the plugin's file.

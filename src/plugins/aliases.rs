@@ -20,11 +20,15 @@
 //! ```
 //! - A target that is an alias itself is expanded further, and a circle is a fault. An address that leads to itself ends there: so an
 //!   address of its own gets options (`pat@here.example: pat@here.example (x=1)`).
-//! - `*` as the local-part of a target is the one that was asked for. A target without a domain (`pat`) is one of ours (`me`).
+//! - `*` as the local-part of a target is the one that was asked for. If its domain is one that the file names and has no such local-part, nor
+//!   `*`, that target is left out; if no other is left, the recipient is refused like one that is not listed. Any other target counts as
+//!   it is written; `postern check` notes those that are not listed in such a domain. A target without a domain (`pat`) is one of ours (`me`).
 //! - `pat+list@here.example` is `pat@here.example` if it is not listed itself, and `+list` goes on to the targets.
 //! - Each address gets one copy, however often it is reached.
-//! - Options are attached to the recipient, for other plugins to read; the manual of each says which. One without a value is 1. What stands
-//!   nearer to the address that was asked for wins.
+//! - Options are attached to the recipient that was asked for, for other plugins to read; the manual of each says which. One without a value
+//!   is 1. There is one set of them for all copies: in `sales@here.example: pat@here.example, kim@office.example` what stands at pat's
+//!   own line holds for kim's copy too. If an option is set twice, the target further to the left wins with all that
+//!   it leads to, and on the way of one target what stands nearer to the address that was asked for.
 //! - Upper and lower case are the same, and so are both forms of an international domain.
 //!
 //! A recipient of a domain that the file names is refused if it is not in it: `550 5.1.1 no such user`. About other domains it has no
@@ -34,11 +38,14 @@
 //! A line that cannot be understood, a circle, and more than 1000 targets or 20 steps are this plugin's error: the recipient is
 //! deferred, for a copy could get lost. `postern check` names each line.
 //!
-//! Local-parts with a comma, colon, blank or parenthesis cannot be listed. If the map is older than the text, the text counts.
+//! Local-parts with a comma, colon, blank or parenthesis cannot be listed.
+//!
+//! The map says of what text it was made (size and time of change). If the text is another now, whether newer or older, the text counts, and
+//! `postern check` warns; without a text the map counts. Files that the text includes are not compared: compile anew after a change there.
 
 mod table;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Deserialize;
 
@@ -53,13 +60,15 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     vouches: true,
     maps: &[Map { name: "aliases", records: Table::records }],
-    ..Entry::plugin("aliases", &[Hook::Rcpt], crate::manual!("aliases.rs"), build)
+    ..Entry::plugin("aliases", &[Hook::Rcpt], crate::manual!("aliases.rs"), build).without_settings()
 };
 
 /// Addresses to which one recipient may lead.
 const TARGETS_MAX: usize = 1000;
 /// Aliases one after the other.
 const STEPS_MAX: usize = 20;
+/// Targets that are nobody's, of which `check` tells.
+const NOWHERE_MAX: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,12 +99,14 @@ impl Plugin for Aliases {
             if domain.is_empty() || !table.names_domain(domain)? {
                 return Ok(Ruling::decline());
             }
-            let denial = Denial::permanent(format!("{asked}: no such user")).code(1, 1);
-            return Ok(Ruling::deny(denial).because(format!("{}: {domain} has no {local_part}", table.source())));
+            return Ok(unknown(at, format!("{}: {domain} has no {local_part}", table.source())));
         };
         let mut expansion = Expansion { table, me: &at.session.me, path: Vec::new(), found: Found::default() };
         expansion.follow(alias, (local_part, domain))?;
         let Found { targets, options, evidence, .. } = expansion.found;
+        if targets.is_empty() {
+            return Ok(unknown(at, format!("{}: no target has {local_part}", evidence.join(", "))));
+        }
         let to: Vec<String> = targets.iter().take(5).map(ForwardPath::address).collect();
         let more =
             if targets.len() > to.len() { format!(" and {} more", targets.len() - to.len()) } else { String::new() };
@@ -104,13 +115,28 @@ impl Plugin for Aliases {
         Ok(options.into_iter().fold(ruling, |ruling, (name, value)| ruling.change(Change::SetOption(name, value))))
     }
 
+    fn notes(&self) -> Vec<String> {
+        let config = &self.world.config;
+        // What cannot be read is a fault.
+        let Ok(table) = Table::read_text(config) else { return Vec::new() };
+        let mapped = matches!(config.compiled(table::NAME), Ok(Some(_)));
+        let advice = table.advice().filter(|_| !mapped);
+        advice.into_iter().chain(nowhere(&table)).collect()
+    }
+
     fn check(&mut self) -> Vec<String> {
         let told = |error: ConfigError| error.all().iter().map(ToString::to_string).collect();
         match Table::read(&self.world.config) {
-            Ok(table) => table.advice().into_iter().chain(circles(&table)).collect(),
+            Ok(table) => circles(&table),
             Err(error) => told(error),
         }
     }
+}
+
+/// There is nobody of that name.
+fn unknown(at: &Rcpt<'_>, evidence: String) -> Ruling {
+    let denial = Denial::permanent(format!("{}: no such user", at.recipient.asked)).code(1, 1);
+    Ruling::deny(denial).because(evidence)
 }
 
 /// Every alias that cannot be followed to its end, once.
@@ -125,6 +151,27 @@ fn circles(table: &Table) -> Vec<String> {
     faults.sort();
     faults.dedup();
     faults
+}
+
+/// Targets in a domain that the file names which are not listed there: mail for them goes to an address that would be refused.
+fn nowhere(table: &Table) -> Vec<String> {
+    // The shorter first: line 9 before line 10.
+    let mut lines = BTreeSet::new();
+    for (_, alias) in table.all() {
+        for target in alias.targets.iter().filter(|target| target.local_part != "*") {
+            let Some(domain) = &target.domain else { continue };
+            // A text is at hand as a whole, and has no trouble.
+            let named = table.names_domain(domain).unwrap_or(false);
+            if named && matches!(table.find(&target.local_part, domain), Ok(None)) {
+                let address = format!("{}@{domain}", target.local_part);
+                lines.insert((
+                    alias.place.len(),
+                    format!("{}: the target {address} is not listed, though {domain} is", alias.place),
+                ));
+            }
+        }
+    }
+    lines.into_iter().map(|(_, text)| text).take(NOWHERE_MAX).collect()
 }
 
 /// What following an alias has come to so far.
@@ -175,9 +222,14 @@ impl Expansion<'_> {
                 plain => format!("{plain}{detail}"),
             };
             let at = target.domain.as_deref().unwrap_or(self.me);
-            let next = if format!("{}@{at}", to.to_lowercase()) == here { None } else { self.table.find(&to, at)? };
-            match next {
+            if format!("{}@{at}", to.to_lowercase()) == here {
+                self.arrive(&to, at, &alias.place)?;
+                continue;
+            }
+            match self.table.find(&to, at)? {
                 Some(next) => self.follow(next, (&to, at))?,
+                // Whoever was asked for is nobody there.
+                None if target.local_part == "*" && self.table.names_domain(at)? => {}
                 None => self.arrive(&to, at, &alias.place)?,
             }
         }

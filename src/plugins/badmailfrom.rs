@@ -79,6 +79,10 @@ impl Plugin for BadMailFrom {
         Ok(ruling.change(Change::AdjustKarma(-1)).because(line.evidence()))
     }
 
+    fn notes(&self) -> Vec<String> {
+        AddressList::notes(&self.world.config, FILES)
+    }
+
     fn check(&mut self) -> Vec<String> {
         match AddressList::read(&self.world.config, FILES) {
             Ok(_) => Vec::new(),

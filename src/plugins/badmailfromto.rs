@@ -43,7 +43,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     aliases: &["check_badmailfromto"],
     spares_immune: true,
-    ..Entry::plugin("badmailfromto", &[Hook::Rcpt], crate::manual!("badmailfromto.rs"), build)
+    ..Entry::plugin("badmailfromto", &[Hook::Rcpt], crate::manual!("badmailfromto.rs"), build).without_settings()
 };
 
 const NULL: &str = "<>";

@@ -41,7 +41,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     aliases: &["check_badrcptto", "check_badrcptto_patterns"],
-    ..Entry::plugin("badrcptto", &[Hook::Rcpt], crate::manual!("badrcptto.rs"), build)
+    ..Entry::plugin("badrcptto", &[Hook::Rcpt], crate::manual!("badrcptto.rs"), build).without_settings()
 };
 
 const FILES: &[(&str, Lines)] = &[("badrcptto", Lines::Mixed), ("badrcptto_patterns", Lines::Patterns)];
@@ -75,6 +75,10 @@ impl Plugin for BadRcptTo {
             None => Denial::permanent(format!("mail to {asked} not accepted here")).code(1, 1),
         };
         Ok(Ruling::deny(denial).change(Change::AdjustKarma(-2)).because(line.evidence()))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        AddressList::notes(&self.world.config, FILES)
     }
 
     fn check(&mut self) -> Vec<String> {

@@ -41,7 +41,7 @@ use crate::world::World;
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
     role: Role::Configures,
-    ..Entry::plugin("client_options", &[Hook::Connect], crate::manual!("client_options.rs"), build)
+    ..Entry::plugin("client_options", &[Hook::Connect], crate::manual!("client_options.rs"), build).without_settings()
 };
 
 const NAME: &str = "client_options";

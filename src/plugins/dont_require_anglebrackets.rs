@@ -21,7 +21,8 @@ pub static ENTRY: Entry = Entry::plugin(
     &[Hook::MailPre, Hook::RcptPre],
     crate::manual!("dont_require_anglebrackets.rs"),
     build,
-);
+)
+.without_settings();
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

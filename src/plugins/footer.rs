@@ -28,7 +28,8 @@ use crate::hook::{Answer, Content, Entry, Hook, Plugin, Ruling};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = Entry::plugin("footer", &[Hook::DataPost], crate::manual!("footer.rs"), build);
+pub static ENTRY: Entry =
+    Entry::plugin("footer", &[Hook::DataPost], crate::manual!("footer.rs"), build).without_settings();
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -25,7 +25,8 @@ pub static ENTRY: Entry = Entry::plugin(
     &[Hook::MailParse, Hook::RcptParse],
     crate::manual!("parse_addr_withhelo.rs"),
     build,
-);
+)
+.without_settings();
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,7 +30,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
-use super::shared::place;
+use super::shared::{long, place};
 use crate::config::{Cdb, ConfigDir, ConfigError, Settings};
 use crate::hook::entry::{Map, Records};
 use crate::hook::{Answer, Denial, Entry, Hook, Plugin, Rcpt, Ruling, Trouble};
@@ -41,7 +41,7 @@ use crate::world::World;
 pub static ENTRY: Entry = Entry {
     vouches: true,
     maps: &[Map { name: MORE, records }],
-    ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], crate::manual!("rcpt_ok.rs"), build)
+    ..Entry::plugin("rcpt_ok", &[Hook::Rcpt], crate::manual!("rcpt_ok.rs"), build).without_settings()
 };
 
 const MORE: &str = "morercpthosts";
@@ -79,6 +79,15 @@ impl Plugin for RcptOk {
         }
         let denial = Denial::permanent(format!("{}: relaying denied", at.recipient.asked)).code(7, 1);
         Ok(Ruling::deny(denial).because(hosts.without(domain)))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let advice = |lines| {
+            format!(
+                "rcpthosts has {lines} lines, which every connection reads anew: put them into morercpthosts and let `postern compile morercpthosts` make a map of it"
+            )
+        };
+        long(&self.world.config, "rcpthosts").map(advice).into_iter().collect()
     }
 
     fn check(&mut self) -> Vec<String> {

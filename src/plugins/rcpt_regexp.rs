@@ -40,8 +40,10 @@ use crate::hook::{Answer, Entry, Hook, Plugin, Rcpt, Ruling};
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry =
-    Entry { vouches: true, ..Entry::plugin("rcpt_regexp", &[Hook::Rcpt], crate::manual!("rcpt_regexp.rs"), build) };
+pub static ENTRY: Entry = Entry {
+    vouches: true,
+    ..Entry::plugin("rcpt_regexp", &[Hook::Rcpt], crate::manual!("rcpt_regexp.rs"), build).without_settings()
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,7 +16,7 @@ use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
 /// The catalogue's entry.
-pub static ENTRY: Entry = super::entry("queue/discard", crate::manual!("discard.rs"), build);
+pub static ENTRY: Entry = super::entry("queue/discard", crate::manual!("discard.rs"), build).without_settings();
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

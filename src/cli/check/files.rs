@@ -14,6 +14,10 @@ use super::{Findings, Grade};
 const DIRECTORIES: [&str; 4] = ["plugins.d", "ssl", "dkim", "var"];
 /// Files with passwords.
 const SECRETS: [&str; 2] = ["flat_auth_pw", "vpopmail_mysql_pass"];
+/// Lists that may be maps; those in qmail's control directory are read too.
+const MAPS: [&str; 3] = [ALIASES, "morercpthosts", "morerelayclients"];
+/// The one whose list counts if the map was not made of it as it is now.
+const ALIASES: &str = "aliases";
 /// How deep we look for files below `plugins.d`, `ssl` and `dkim`.
 const DEPTH_MAX: usize = 4;
 
@@ -32,6 +36,9 @@ pub(super) fn check(setup: &Setup, chain: Option<&str>, findings: &mut Findings)
         if known::known(name).is_none() {
             unknown(setup, name, &read, findings);
         }
+    }
+    for map in MAPS.iter().filter(|map| !names.contains(&format!("{map}.cdb"))) {
+        whole(setup, map, findings);
     }
     modes(dir.path(), &names, findings);
     behind(setup, &names, findings);
@@ -54,10 +61,7 @@ fn read_it(
         return;
     }
     if let Some(map) = name.strip_suffix(".cdb") {
-        if let Err(error) = setup.dir.map(map) {
-            findings.fault(error);
-        }
-        return;
+        return whole(setup, map, findings);
     }
     let survey = setup.dir.survey(name);
     read.extend(survey.files.iter().filter_map(|file| file.canonicalize().ok()));
@@ -70,6 +74,24 @@ fn read_it(
         findings.file(Grade::Note, &path, 0, format!("another chain: check it with --chain {other}"));
     } else if name == "plugins" && chain.is_some() {
         findings.file(Grade::Note, &path, 0, "another chain: check it without --chain");
+    }
+}
+
+/// Whether a map can be read to its end, and is the one that belongs to its list.
+fn whole(setup: &Setup, name: &str, findings: &mut Findings) {
+    let map = match setup.dir.map(name) {
+        Ok(Some(map)) => map,
+        Ok(None) => return,
+        Err(error) => return findings.fault(error),
+    };
+    if let Err(error) = map.verify() {
+        let text = error.to_string();
+        let text = text.strip_prefix(&format!("{}: ", map.path().display())).unwrap_or(&text);
+        return findings.file(Grade::Error, map.path(), 0, text);
+    }
+    if name == ALIASES && matches!(setup.dir.compiled(name), Ok(None)) {
+        let text = format!("{name}.cdb does not belong to {name} as it is now: run postern compile {name}");
+        findings.file(Grade::Warning, map.path(), 0, text);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::smtp::address::{Domain, Mailbox};
 /// Lines of a text from which on `check` advises a map. Reading costs about 1 us a line.
 const ADVISED: usize = 10_000;
 
-const NAME: &str = "aliases";
+pub(super) const NAME: &str = "aliases";
 
 /// One alias, as found for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Reads the map if there is one that is not older than the text, else the text.
+    /// Reads the map if there is one that was made of the text as it is, else the text.
     ///
     /// # Errors
     /// Every line that cannot be understood; there is neither.

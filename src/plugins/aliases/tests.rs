@@ -15,6 +15,9 @@ root@here.example: root@here.example (own), pat@here.example
 list+owner@here.example: owner@far.example
 list@here.example: list@far.example
 *@old.example: *@here.example
+*@two.example: *@here.example, *@far.example
+*@self.example: *@self.example
+*@fixed.example: typo@here.example
 gone@old.example: trash
 *@bücher.example: all@xn--bcher-kva.example
 all@bücher.example: far@[192.0.2.1]
@@ -63,9 +66,13 @@ const ROWS: &[(&str, &str)] = &[
     ("<list+owner@here.example>", "owner@far.example"),
     ("<list+other@here.example>", "list+other@far.example"),
     ("<pat@old.example>", "pat@localhost denysoft_greylist=1 spamassassin_reject_threshold=10"),
-    ("<nobody+x@old.example>", "nobody+x@here.example"),
+    ("<nobody+x@old.example>", "<nobody+x@old.example>: no such user"),
+    ("<nobody@two.example>", "nobody@far.example"),
+    ("<pat.doe@two.example>", "pat@localhost pat.doe@far.example denysoft_greylist=1 spamassassin_reject_threshold=10"),
+    ("<any@self.example>", "any@self.example"),
+    ("<any@fixed.example>", "typo@here.example"),
     ("<gone@old.example>", "trash@mx.example"),
-    ("<\"two words\"@old.example>", "two words@here.example"),
+    ("<\"two words\"@self.example>", "two words@self.example"),
     ("<x@bücher.example>", "far@[192.0.2.1]"),
     ("<x@xn--bcher-kva.example>", "far@[192.0.2.1]"),
     ("<nobody@here.example>", "<nobody@here.example>: no such user"),
@@ -96,6 +103,29 @@ fn from_the_map_the_same() {
     for (recipient, expected) in ROWS {
         assert_eq!(rule(&mut *plugin, recipient), *expected, "{recipient}");
     }
+}
+
+#[test]
+fn targets_that_are_nobodys_are_noted_and_no_fault() {
+    let (world, _dir) = fixture::world(&[("aliases", FILE)]);
+    let mut plugin = fixture::build(&ENTRY, "aliases", &world).unwrap();
+    assert_eq!(plugin.check(), [""; 0]);
+    assert_eq!(plugin.notes(), ["aliases line 11: the target typo@here.example is not listed, though here.example is"]);
+    let many: String = (1..=30).map(|number| format!("a{number}@x.example: b{number}@x.example\n")).collect();
+    let (world, _dir) = fixture::world(&[("aliases", &many)]);
+    let notes = fixture::build(&ENTRY, "aliases", &world).unwrap().notes();
+    assert_eq!(notes.len(), NOWHERE_MAX);
+    assert!(notes[9].starts_with("aliases line 10: the target b10@x.example "), "{notes:?}");
+}
+
+#[test]
+fn a_long_text_is_noted_and_no_fault() {
+    let long: String = (0..10_000).map(|number| format!("a{number}@x.example: b@far.example\n")).collect();
+    let (world, _dir) = fixture::world(&[("aliases", &long)]);
+    let mut plugin = fixture::build(&ENTRY, "aliases", &world).unwrap();
+    assert_eq!(plugin.check(), [""; 0]);
+    let notes = plugin.notes();
+    assert!(notes.len() == 1 && notes[0].starts_with("aliases has 10000 lines, "), "{notes:?}");
 }
 
 #[test]

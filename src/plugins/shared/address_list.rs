@@ -108,6 +108,17 @@ impl Pattern {
 }
 
 impl AddressList {
+    /// For `check`: what long lists cost.
+    pub(in super::super) fn notes(config: &ConfigDir, files: &[(&str, Lines)]) -> Vec<String> {
+        let note = |(name, _): &(&str, Lines)| {
+            let lines = super::long(config, name)?;
+            Some(format!(
+                "{name} has {lines} lines, which every connection that comes so far reads anew and holds in memory; there is no map for it"
+            ))
+        };
+        files.iter().filter_map(note).collect()
+    }
+
     /// Reads the files. The error holds every fault.
     pub(in super::super) fn read(config: &ConfigDir, files: &[(&str, Lines)]) -> Result<Self, ConfigError> {
         let mut list =

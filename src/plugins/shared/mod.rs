@@ -13,16 +13,31 @@ pub(super) mod text;
 #[cfg(test)]
 pub(super) mod fixture;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Settings, same_name};
+use crate::config::{ConfigDir, Settings, same_name};
 use crate::world::World;
 
 /// A place as evidence names it: "badmailfrom line 3".
 pub(super) fn place(file: &Path, line: usize) -> String {
     let name = file.file_name().unwrap_or(file.as_os_str());
     format!("{} line {line}", name.display())
+}
+
+/// Lines from which on a list that every connection reads anew is worth a note of `check`.
+const LONG: usize = 10_000;
+
+/// How many lines a list has, if it is long.
+pub(super) fn long(config: &ConfigDir, name: &str) -> Option<usize> {
+    let mut lines = 0;
+    // What cannot be read is told elsewhere.
+    let _ = config.each(name, &mut |_, _, _| {
+        lines += 1;
+        ControlFlow::Continue(())
+    });
+    (lines >= LONG).then_some(lines)
 }
 
 /// Does what asks the world, within `timeout` and this part of the time that the plugin has left (2: half of it).
