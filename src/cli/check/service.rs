@@ -1,7 +1,7 @@
-//! What serving needs beside the chain: a name, a place for long messages, the store.
+//! What serving needs beside the chain: a name, a place for long messages, the store, servers of the DNS.
 
 use crate::mail::{Spool, SpoolPlace};
-use crate::setup::Setup;
+use crate::setup::{Found, Setup};
 use crate::world::World;
 use crate::world::store::StoreSettings;
 
@@ -10,6 +10,7 @@ use super::{Findings, Grade};
 /// Checks them.
 pub(super) fn check(setup: &Setup, world: &World, findings: &mut Findings) {
     store(setup, world, findings);
+    dns(setup, world, findings);
     let (dir, core) = (setup.dir.path(), &setup.core);
     for note in &core.notes {
         // They begin with their own place.
@@ -46,5 +47,24 @@ fn store(setup: &Setup, world: &World, findings: &mut Findings) {
                 findings.file(Grade::Error, &setup.dir.path().join("store"), 0, error.to_string());
             }
         }
+    }
+}
+
+/// The DNS's servers, if a plugin of the chain asks them.
+fn dns(setup: &Setup, world: &World, findings: &mut Findings) {
+    if !setup.lines.iter().any(|line| matches!(setup.find(&line.name), Found::Entry(entry) if entry.asks_dns)) {
+        return;
+    }
+    let named = setup.dir.exists("dns").then(|| setup.dir.path().join("dns"));
+    for silent in world.dns.check() {
+        let text = if named.is_some() { silent } else { format!("dns: {silent}") };
+        findings.put(super::Finding {
+            event: "finding",
+            grade: Grade::Warning,
+            file: named.clone(),
+            line: None,
+            plugin: None,
+            text,
+        });
     }
 }
