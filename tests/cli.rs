@@ -551,6 +551,15 @@ fn check_passes_an_order_that_works() {
 }
 
 #[test]
+fn a_retired_line_is_told_by_check_alone() {
+    let room = Room::new("virus/klez_filter\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let found = findings(&run(&room, &["check"], ""), &room);
+    assert!(found.contains("line 1: virus/klez_filter: retired, the line does nothing"), "{found}");
+    let served = run(&room, &[], "QUIT\r\n");
+    assert!(text(&served).starts_with("220 ") && !served.log.contains("klez"), "{}", served.log);
+}
+
+#[test]
 fn check_tells_no_faults_that_only_follow_from_another() {
     let room = Room::bare();
     room.config("me", "mx.example\n");
