@@ -560,6 +560,20 @@ fn a_retired_line_is_told_by_check_alone() {
 }
 
 #[test]
+fn try_shows_what_waits_for_a_recipient() {
+    let room = Room::new("badmailfrom\ndelay_deny\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    room.config("badmailfrom", "@client.example not you\n");
+    let dialog = "EHLO c\nMAIL FROM:<a@client.example>\nRCPT TO:<x@here.example>\n";
+    let said = text(&run(&room, &["try", "-"], dialog));
+    let waits = "     badmailfrom waits (delay_deny): badmailfrom line 1: @client.example  [mail, ";
+    assert!(said.contains(waits) && !said.contains("would have refused"), "{said}");
+    let json = text(&run(&room, &["try", "-", "--json"], dialog));
+    assert!(json.contains("\"withheld\":true,\"delayed\":true"), "{json}");
+    let served = run(&room, &[], &dialog.replace('\n', "\r\n"));
+    assert!(served.log.contains("badmailfrom: fail, waits (delay_deny), "), "{}", served.log);
+}
+
+#[test]
 fn check_tells_no_faults_that_only_follow_from_another() {
     let room = Room::bare();
     room.config("me", "mx.example\n");
