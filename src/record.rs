@@ -29,8 +29,17 @@ pub struct Decision {
     pub queue_id: Option<String>,
     /// How long it took.
     pub took: Duration,
-    /// Shadow mode: would have refused, and the refusal was withheld.
-    pub withheld: bool,
+    /// Would have refused, and the refusal was withheld.
+    pub withheld: Option<Withheld>,
+}
+
+/// Why a refusal was withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// Shadow mode, for good.
+    Observed,
+    /// It waits for a recipient, and is given then.
+    Delayed,
 }
 
 impl Decision {
@@ -45,7 +54,7 @@ impl Decision {
             evidence: Vec::new(),
             queue_id: None,
             took: Duration::ZERO,
-            withheld: false,
+            withheld: None,
         }
     }
 
@@ -68,7 +77,7 @@ impl Decision {
     /// How qpsmtpd's log parsers begin: pass, fail, skip, error.
     pub fn word(&self) -> &'static str {
         match self.verdict {
-            "deny" if self.withheld => "fail, tolerated",
+            "deny" if self.withheld == Some(Withheld::Observed) => "fail, tolerated",
             "deny" => "fail",
             "skip" => "skip",
             "error" | "error, declined" => "error",
@@ -92,8 +101,10 @@ impl std::fmt::Display for Decision {
     /// `rcpt_ok: fail, relaying denied [no list has far.example] (rcpt, config/plugins line 5, 12 us)`
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}: {}", self.plugin, self.word())?;
-        if self.withheld {
-            write!(out, ", would have refused")?;
+        match self.withheld {
+            Some(Withheld::Observed) => write!(out, ", would have refused")?,
+            Some(Withheld::Delayed) => write!(out, ", waits (delay_deny)")?,
+            None => {}
         }
         if !self.text.is_empty() {
             write!(out, ", {}", safe(&self.text, 512))?;

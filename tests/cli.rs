@@ -477,6 +477,36 @@ fn check_tells_what_was_probably_not_meant() {
             "warning: ROOM/config/plugins line 2: count_denies: stands after badrcptto on line 1",
         ),
         (
+            "earlytalker\nwhitelist\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 2: whitelist: stands after earlytalker on line 1, which rules on those",
+        ),
+        (
+            "ident/p0f /run/p0f\nbadmailfrom\nwhitelist\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 3: whitelist: stands after badmailfrom on line 2, which rules on those",
+        ),
+        (
+            "badmailfrom\nrelay\nclient_options\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 3: client_options: stands after relay on line 2, which has ruled before",
+        ),
+        (
+            "greylisting by_option 1\naliases\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 2: aliases: stands after greylisting on line 1, which looks at the options",
+        ),
+        (
+            "greylisting\nuser_config\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 2: user_config: stands after greylisting on line 1, which looks at",
+        ),
+        (
+            "limit connections 9/60\nrelay\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+            None,
+            "warning: ROOM/config/plugins line 2: relay: stands after limit on line 1, which counts clients",
+        ),
+        (
             "badmailfrom reject naughty\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
             None,
             "error: ROOM/config/plugins line 1: badmailfrom: reject: without the plugin naughty",
@@ -507,6 +537,40 @@ fn check_tells_what_was_probably_not_meant() {
     assert_eq!(findings, "warning: ROOM/config/rcpthosts: not there: only mail for `me` mx.example is taken\n");
     let said = text(&run(&room, &["try", "-"], DIALOG));
     assert!(said.contains("here.example is not mx.example, and there is no rcpthosts"), "{said}");
+}
+
+#[test]
+fn check_passes_an_order_that_works() {
+    let room = Room::new(
+        "client_options\nrelay\nident/geoip\nwhitelist\nlimit\ndns_whitelist_soft\nearlytalker\naliases\n\
+         user_config\ngreylisting\nrcpt_ok\nqueue/maildir {ROOM}/mail\n",
+    );
+    let findings = findings(&run(&room, &["check"], ""), &room);
+    let wrong: Vec<&str> = findings.lines().filter(|line| line.contains("stands after")).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
+fn a_retired_line_is_told_by_check_alone() {
+    let room = Room::new("virus/klez_filter\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let found = findings(&run(&room, &["check"], ""), &room);
+    assert!(found.contains("line 1: virus/klez_filter: retired, the line does nothing"), "{found}");
+    let served = run(&room, &[], "QUIT\r\n");
+    assert!(text(&served).starts_with("220 ") && !served.log.contains("klez"), "{}", served.log);
+}
+
+#[test]
+fn try_shows_what_waits_for_a_recipient() {
+    let room = Room::new("badmailfrom\ndelay_deny\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    room.config("badmailfrom", "@client.example not you\n");
+    let dialog = "EHLO c\nMAIL FROM:<a@client.example>\nRCPT TO:<x@here.example>\n";
+    let said = text(&run(&room, &["try", "-"], dialog));
+    let waits = "     badmailfrom waits (delay_deny): badmailfrom line 1: @client.example  [mail, ";
+    assert!(said.contains(waits) && !said.contains("would have refused"), "{said}");
+    let json = text(&run(&room, &["try", "-", "--json"], dialog));
+    assert!(json.contains("\"withheld\":true,\"delayed\":true"), "{json}");
+    let served = run(&room, &[], &dialog.replace('\n', "\r\n"));
+    assert!(served.log.contains("badmailfrom: fail, waits (delay_deny), "), "{}", served.log);
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn answers_that_lie() {
     let server = StandIn::start(|query| now(lie(query)));
     let failed = |what: &str| format!("failed: {what} from {}", server.address);
     // No one listens there by TCP, which is tried where UDP is not to be trusted.
-    let refused = format!("failed: Connection refused (os error 111), asking {}", server.address);
+    let refused = format!("failed: {}: connection refused", server.address);
     #[rustfmt::skip]
     let table = [
         ("truth", "127.0.0.2".to_owned()),
@@ -286,7 +286,7 @@ fn answers_that_lie() {
         ("query", refused.clone()),
         ("cut", refused.clone()),
         ("case", refused),
-        ("silence", "no answer in time".to_owned()),
+        ("silence", format!("failed: {}: no answer in time", server.address)),
     ];
     let (world, _dir) = world(&(server.setting() + "timeout 1\nattempts 1\n"));
     let questions: Vec<Question> =
@@ -427,6 +427,50 @@ fn the_next_server_is_asked_if_one_fails_or_is_silent() {
     assert!(matches!(answer, Answer::Failed { .. }) && answer.is_unknown(), "{answer}");
     // Who said that he cannot tell is not asked again.
     assert_eq!([&silent, &failing].map(|server| server.heard().len()), [2, 1]);
+}
+
+#[test]
+fn where_nobody_listens_nobody_is_waited_for() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (world, _dir) = world(&format!("server {nobody}\ntimeout 20\nattempts 2\ntotal 40\n"));
+    let start = Instant::now();
+    let refused = format!("failed: {nobody}: connection refused");
+    assert_eq!(ask(&world.dns, "truth.test", Kind::A), refused);
+    assert_eq!(ask(&world.dns, "nxdomain.test", Kind::A), refused);
+    assert_eq!(world.dns.check(), [format!("{nobody} does not answer: connection refused")]);
+    assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_server_that_was_silent_is_asked_last_from_then_on() {
+    let silent = StandIn::start(|_| Vec::new());
+    let good = StandIn::start(|query| now(lie(query)));
+    let (world, _dir) = world(&format!("{}{}timeout 0.5\nattempts 1\n", silent.setting(), good.setting()));
+    assert_eq!(ask(&world.dns, "truth.test", Kind::A), "127.0.0.2");
+    assert_eq!(ask(&world.dns, "nxdomain.test", Kind::A), "no such name");
+    assert_eq!([&silent, &good].map(|server| server.heard().len()), [1, 2]);
+    let told = ask(&world.dns, "silence.test", Kind::A);
+    let [first, last] = [&good, &silent].map(|server| format!("{}: no answer in time", server.address));
+    assert_eq!(told, format!("failed: {first}; {last}"));
+}
+
+#[test]
+fn check_asks_the_servers_if_a_plugin_does() {
+    let room = Room::new("relay\nfcrdns\nrcpt_ok\nqueue/maildir {ROOM}/mail\n");
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    room.config("dns", &format!("server {nobody}\n"));
+    let check = || String::from_utf8_lossy(&Play::new(&room).argument("check").run(b"").output).into_owned();
+    let warning = format!("config/dns: {nobody} does not answer: connection refused\n");
+    let text = check();
+    assert!(text.contains(&warning) && text.contains(": fit to serve"), "{text}");
+    room.config("plugins", &format!("rcpt_ok\nqueue/maildir {}/mail\n", room.path("").display()));
+    let text = check();
+    assert!(!text.contains("does not answer"), "{text}");
+    let good = StandIn::start(|query| now(vec![query.reply(0, &[])]));
+    room.config("plugins", &format!("fcrdns\nrcpt_ok\nqueue/maildir {}/mail\n", room.path("").display()));
+    room.config("dns", &good.setting());
+    let text = check();
+    assert!(!text.contains("does not answer"), "{text}");
 }
 
 #[test]

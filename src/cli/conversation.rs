@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::print::{Paint, Screen, harmless};
-use crate::record::Decision;
+use crate::record::{Decision, Withheld};
 use crate::session::{Ended, Witness};
 use crate::smtp::escape::safe;
 use crate::smtp::reply::Reply;
@@ -210,7 +210,7 @@ impl Witness for Conversation {
 
 /// Whether a decision is what a refusal rests on.
 fn refused(decision: &Decision) -> bool {
-    matches!(decision.verdict, "deny" | "error") && !decision.withheld
+    matches!(decision.verdict, "deny" | "error") && decision.withheld.is_none()
 }
 
 /// What a plugin did, in a word.
@@ -220,8 +220,11 @@ fn verb(decision: &Decision) -> (Paint, &'static str) {
         "vouch" => (Paint::Green, "vouched for it"),
         "queued" => (Paint::Green, "took the mail"),
         "answer" => (Paint::Green, "answered"),
-        "deny" if decision.withheld => (Paint::Yellow, "would have refused (observe)"),
-        "deny" => (Paint::Red, "refused"),
+        "deny" => match decision.withheld {
+            Some(Withheld::Observed) => (Paint::Yellow, "would have refused (observe)"),
+            Some(Withheld::Delayed) => (Paint::Yellow, "waits (delay_deny)"),
+            None => (Paint::Red, "refused"),
+        },
         "skip" => (Paint::Dim, "skipped"),
         "error" => (Paint::Red, "is in trouble, and so the client was deferred"),
         "error, declined" => (Paint::Yellow, "is in trouble, and was passed over"),
@@ -277,6 +280,8 @@ struct Told<'a> {
     text: &'a str,
     evidence: &'a [String],
     withheld: bool,
+    /// Withheld, and given later.
+    delayed: bool,
     queue_id: Option<&'a str>,
     us: u64,
 }
@@ -291,7 +296,8 @@ impl<'a> Step<'a> {
             verdict: decision.verdict,
             text: &decision.text,
             evidence: &decision.evidence,
-            withheld: decision.withheld,
+            withheld: decision.withheld.is_some(),
+            delayed: decision.withheld == Some(Withheld::Delayed),
             queue_id: decision.queue_id.as_deref(),
             us: micros(decision.took),
         };

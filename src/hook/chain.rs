@@ -16,7 +16,7 @@ use super::known::{Delayed, Override};
 use super::link::{Link, OnError};
 use super::ruling::{Denial, Receipt, Ruling, Severity, Then, Trouble, Verdict};
 use super::{Answer, Hook, HookSet, Plugin};
-use crate::record::Decision;
+use crate::record::{Decision, Withheld};
 use crate::smtp::extension::Capabilities;
 use crate::world::World;
 
@@ -236,13 +236,13 @@ impl Chain {
             }
         };
         let delayed = self.delay(hook, at, index, &ruling);
-        let withheld = delayed || standard.observe && matches!(ruling.verdict, Verdict::Deny(_));
+        let observed = standard.observe && matches!(ruling.verdict, Verdict::Deny(_));
+        let withheld = if delayed { Some(Withheld::Delayed) } else { observed.then_some(Withheld::Observed) };
         self.decisions.push(ruled(entry, &ruling, withheld));
-        if delayed {
-            return Said::Decided(Outcome::Undecided);
-        }
-        if withheld {
-            return Said::Nothing;
+        match withheld {
+            Some(Withheld::Delayed) => return Said::Decided(Outcome::Undecided),
+            Some(Withheld::Observed) => return Said::Nothing,
+            None => {}
         }
         match ruling.verdict {
             Verdict::Decline | Verdict::Skip => {
@@ -406,7 +406,7 @@ fn apply<F: Facts>(mut ruling: Ruling, at: &mut F, by: &str) -> Answer {
 }
 
 /// The record's view of a ruling.
-fn ruled(mut entry: Decision, ruling: &Ruling, withheld: bool) -> Decision {
+fn ruled(mut entry: Decision, ruling: &Ruling, withheld: Option<Withheld>) -> Decision {
     let (verdict, text) = match &ruling.verdict {
         Verdict::Decline => ("decline", ""),
         Verdict::Skip => ("skip", ""),

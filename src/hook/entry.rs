@@ -29,6 +29,8 @@ pub struct Entry {
     pub on_error: OnError,
     /// Whether an accepting answer of it vouches for recipients (so that `check` can say that nobody does).
     pub vouches: bool,
+    /// Whether it asks the DNS (so that `check` asks whether its servers answer).
+    pub asks_dns: bool,
     /// The lists of which `postern compile` can make maps.
     pub maps: &'static [Map],
     /// The `//!` head of its source file (macro `manual`): its manual.
@@ -57,6 +59,7 @@ impl Entry {
             role: Role::Ordinary,
             on_error: OnError::Defer,
             vouches: false,
+            asks_dns: false,
             maps: &[],
             head,
             build,

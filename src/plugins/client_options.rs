@@ -40,6 +40,7 @@ use crate::world::World;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     role: Role::Configures,
     ..Entry::plugin("client_options", &[Hook::Connect], crate::manual!("client_options.rs"), build).without_settings()
 };

@@ -53,6 +53,7 @@ use crate::world::{DnsName, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     spares_immune: true,
     ..Entry::plugin(
         "dns_whitelist_soft",

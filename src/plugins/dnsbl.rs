@@ -76,6 +76,7 @@ use crate::world::{DnsName, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     spares_immune: true,
     ..Entry::plugin("dnsbl", &[Hook::PreConnection, Hook::Connect, Hook::Rcpt], crate::manual!("dnsbl.rs"), build)
 };

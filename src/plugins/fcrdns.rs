@@ -42,6 +42,7 @@ use crate::world::{Question, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     spares_immune: true,
     ..Entry::plugin("fcrdns", &[Hook::PreConnection, Hook::Connect], crate::manual!("fcrdns.rs"), build)
 };

@@ -80,6 +80,7 @@ use badhelo::BadHelo;
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     aliases: &["check_spamhelo"],
     spares_immune: true,
     ..Entry::plugin("helo", &[Hook::Helo, Hook::Ehlo, Hook::DataPost], crate::manual!("helo.rs"), build)

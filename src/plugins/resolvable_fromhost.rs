@@ -61,6 +61,7 @@ use crate::world::{Answer as Said, DnsName, Question, World};
 
 /// The catalogue's entry.
 pub static ENTRY: Entry = Entry {
+    asks_dns: true,
     aliases: &["require_resolvable_fromhost"],
     spares_immune: true,
     ..Entry::plugin("resolvable_fromhost", &[Hook::Mail], crate::manual!("resolvable_fromhost.rs"), build)

@@ -55,8 +55,11 @@ use crate::world::dns::Kind;
 use crate::world::{DnsName, Question, World};
 
 /// The catalogue's entry.
-pub static ENTRY: Entry =
-    Entry { spares_immune: true, ..Entry::plugin("rhsbl", &[Hook::Mail], crate::manual!("rhsbl.rs"), build) };
+pub static ENTRY: Entry = Entry {
+    asks_dns: true,
+    spares_immune: true,
+    ..Entry::plugin("rhsbl", &[Hook::Mail], crate::manual!("rhsbl.rs"), build)
+};
 
 const FILE: &str = "rhsbl_zones";
 /// Zones that may be asked: with two names each, far below what one session may ask.

@@ -17,7 +17,7 @@ impl Session<'_> {
     /// Takes the chain's decisions: all of them for the witness of this step, and those that the message's line will tell.
     pub(super) fn collect_decisions(&mut self) {
         for decision in self.chain.take_decisions() {
-            if decision.withheld {
+            if decision.withheld.is_some() {
                 log::record(&self.entry("withheld").with("decision", decision.to_string()));
             }
             if decision.evidence.iter().any(|evidence| evidence.starts_with(TOLERATED)) {

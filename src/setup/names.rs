@@ -1,6 +1,6 @@
 //! Names of plugins of qpsmtpd that are not ours: retired, or still to come.
 
-/// Plugins of qpsmtpd that are retired on purpose: their lines load as a warning.
+/// Plugins of qpsmtpd that are retired on purpose: their lines do nothing, of which `check` warns.
 pub const RETIRED: &[(&str, &str)] = &[
     ("virus/aveclient", "the product is gone; use a scanner that lives"),
     ("virus/bitdefender", "the product is gone; use a scanner that lives"),

@@ -17,6 +17,44 @@ const CONTENT: [Hook; 5] =
 /// Hooks at which count_denies closes the connection, if it is asked before whoever refuses there.
 const COUNTED: [Hook; 3] = [Hook::Mail, Hook::Rcpt, Hook::Data];
 
+/// Hooks before the recipients.
+const EARLY: [Hook; 5] = [Hook::PreConnection, Hook::Connect, Hook::Helo, Hook::Ehlo, Hook::Mail];
+
+/// Plugins that work only before others: who, whether another is one of those, and what comes of it behind one.
+const FIRST: [(&str, fn(&Entry) -> bool, &str); 8] = [
+    ("count_denies", |other| asked(other, &COUNTED), "and is not asked once that has refused: list it first"),
+    // Both speak at connect, and a client that is refused is not made immune.
+    ("relay", |other| other.name == "dnsbl", "which refuses clients that this one would spare"),
+    ("dns_whitelist_soft", |other| other.name == "dnsbl", "which refuses clients that this one would spare"),
+    ("whitelist", judges_early, "which rules on those whom this one would spare: list it before"),
+    (
+        "client_options",
+        |other| asked(other, &[Hook::PreConnection, Hook::Connect]),
+        "which has ruled before its options come: list it first",
+    ),
+    ("aliases", is_greylisting, "which looks at the options of recipients that this one gives: list it before"),
+    ("user_config", is_greylisting, "which looks at the options of recipients that this one gives: list it before"),
+    (
+        "relay",
+        |other| other.name == "limit",
+        "which counts clients that may relay as if they might not: list it before",
+    ),
+];
+
+fn asked(entry: &Entry, hooks: &[Hook]) -> bool {
+    entry.kind == Kind::Plugin && entry.hooks.iter().any(|hook| hooks.contains(hook))
+}
+
+/// Whether it may refuse before the recipients, and spares the immune. Those named here refuse nobody.
+fn judges_early(entry: &Entry) -> bool {
+    let harmless = entry.name == "dns_whitelist_soft" || entry.name.starts_with("ident/");
+    entry.spares_immune && asked(entry, &EARLY) && !harmless
+}
+
+fn is_greylisting(entry: &Entry) -> bool {
+    entry.name == "greylisting"
+}
+
 /// A line and its plugin.
 type Known<'a> = (&'a ChainLine, &'static Entry);
 
@@ -166,30 +204,17 @@ fn duplicates(lines: &[ChainLine], findings: &mut Findings) {
 
 /// What comes before what.
 fn order(known: &[Known<'_>], findings: &mut Findings) {
-    let [mut queue, mut rcpt_ok, mut judge, mut dnsbl]: [Option<&ChainLine>; 4] = [None; 4];
-    for (line, entry) in known.iter().copied() {
+    let [mut queue, mut rcpt_ok]: [Option<&ChainLine>; 2] = [None; 2];
+    for (index, (line, entry)) in known.iter().copied().enumerate() {
         if entry.kind == Kind::Logger {
             findings.line(Grade::Note, line, "loggers belong in the file logging; here it works all the same");
         }
-        if let Some(first) = judge.filter(|_| entry.name == "count_denies") {
-            let text = format!(
-                "stands after {} on line {}, and is not asked once that has refused: list it first",
-                first.label(),
-                first.line
-            );
-            findings.line(Grade::Warning, line, text);
-        }
-        // Both speak at connect, and a client that is refused is not made immune.
-        if let Some(first) = dnsbl.filter(|_| matches!(entry.name, "relay" | "dns_whitelist_soft")) {
-            let text =
-                format!("stands after dnsbl on line {}, which refuses clients that this one would spare", first.line);
-            findings.line(Grade::Warning, line, text);
-        }
-        if entry.name == "dnsbl" {
-            dnsbl = dnsbl.or(Some(line));
-        }
-        if judge.is_none() && entry.kind == Kind::Plugin && entry.hooks.iter().any(|hook| COUNTED.contains(hook)) {
-            judge = Some(line);
+        for (_, is_late, why) in FIRST.iter().filter(|(name, ..)| *name == entry.name) {
+            let late = known[..index].iter().find(|(_, other)| other.name != entry.name && is_late(other));
+            if let Some((earlier, _)) = late {
+                let text = format!("stands after {} on line {}, {why}", earlier.label(), earlier.line);
+                findings.line(Grade::Warning, line, text);
+            }
         }
         if let Some(first) = queue {
             if entry.kind == Kind::Queue {

@@ -1,4 +1,4 @@
-//! What serving needs beside the chain: a name, a place for long messages, the store.
+//! What serving needs beside the chain: a name, a place for long messages, the store, servers of the DNS.
 
 use crate::mail::{Spool, SpoolPlace};
 use crate::setup::{Found, Setup};
@@ -10,6 +10,7 @@ use super::{Findings, Grade};
 /// Checks them.
 pub(super) fn check(setup: &Setup, world: &World, findings: &mut Findings) {
     store(setup, world, findings);
+    dns(setup, world, findings);
     let (dir, core) = (setup.dir.path(), &setup.core);
     for note in &core.notes {
         // They begin with their own place.
@@ -46,5 +47,24 @@ fn store(setup: &Setup, world: &World, findings: &mut Findings) {
     } else if let Err(error) = world.store.check() {
         let text = if named { error.to_string() } else { format!("not there, so it is the default: {error}") };
         findings.file(Grade::Error, &setup.dir.path().join("store"), 0, text);
+    }
+}
+
+/// The DNS's servers, if a plugin of the chain asks them.
+fn dns(setup: &Setup, world: &World, findings: &mut Findings) {
+    if !setup.lines.iter().any(|line| matches!(setup.find(&line.name), Found::Entry(entry) if entry.asks_dns)) {
+        return;
+    }
+    let named = setup.dir.exists("dns").then(|| setup.dir.path().join("dns"));
+    for silent in world.dns.check() {
+        let text = if named.is_some() { silent } else { format!("dns: {silent}") };
+        findings.put(super::Finding {
+            event: "finding",
+            grade: Grade::Warning,
+            file: named.clone(),
+            line: None,
+            plugin: None,
+            text,
+        });
     }
 }

@@ -29,6 +29,11 @@ pub trait Dns {
     /// Sends these and does not wait: whoever asks the same later gets the answer that has come meanwhile.
     fn begin(&self, questions: &[Question]);
 
+    /// For `postern check`: each server that does not answer, and why.
+    fn check(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Asks one.
     fn ask_one(&self, question: &Question) -> Answer {
         self.ask(std::slice::from_ref(question)).pop().unwrap_or(Answer::Late)
@@ -168,12 +173,13 @@ pub enum Answer {
     NoSuchName,
     /// The name has no record of that kind.
     NoData,
-    /// No answer that could be believed: SERVFAIL, REFUSED, a server that does not know, nonsense.
+    /// No answer that could be believed: SERVFAIL, REFUSED, a server that does not know, nonsense; or servers that refuse to be
+    /// asked, or let their time pass.
     Failed {
         /// What was wrong, in words that are safe in a log.
         why: String,
     },
-    /// No answer in time.
+    /// No answer in the time of the call, or before the deadline.
     Late,
 }
 

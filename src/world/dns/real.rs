@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinHandle, yield_now};
 use trust_dns_resolver::system_conf::parse_resolv_conf;
 
-use super::wire::Servers;
+use super::wire::{Server, Servers};
 use super::{Answer, Dns, Question};
 use crate::config::{ConfigDir, DnsSettings};
 use crate::smtp::escape::safe;
@@ -86,6 +86,11 @@ impl Dns for RealDns {
             });
         });
     }
+
+    fn check(&self) -> Vec<String> {
+        // A fault of the settings is told where they are read.
+        self.with(|engine| engine.check()).unwrap_or_default()
+    }
 }
 
 struct Engine {
@@ -110,6 +115,14 @@ impl Engine {
         let total = settings.total;
         let servers = Arc::new(servers(settings, &resolv_conf()));
         Ok(Self { runtime, servers, total, known: BTreeMap::new() })
+    }
+
+    /// What keeps servers from answering, each asked once and all at the same time.
+    fn check(&self) -> Vec<String> {
+        let probes: Vec<_> = (0..self.servers.servers.len())
+            .map(|number| self.runtime.spawn(Arc::clone(&self.servers).probe(number)))
+            .collect();
+        probes.into_iter().filter_map(|probe| self.runtime.block_on(probe).ok().flatten()).collect()
     }
 
     /// Starts what was never asked. The flags say whether each is on its way.
@@ -193,8 +206,9 @@ fn servers(settings: DnsSettings, resolv_conf: &[u8]) -> Servers {
     };
     let timeout = system.as_ref().map_or(TIMEOUT_MAX, |(_, options)| options.timeout);
     let attempts = system.as_ref().map_or(2, |(_, options)| options.attempts);
+    let addresses = if settings.servers.is_empty() { system_servers() } else { settings.servers };
     Servers {
-        addresses: if settings.servers.is_empty() { system_servers() } else { settings.servers },
+        servers: addresses.into_iter().map(Server::new).collect(),
         timeout: settings.timeout.unwrap_or(timeout.clamp(Duration::from_secs(1), TIMEOUT_MAX)),
         attempts: settings.attempts.unwrap_or(u32::try_from(attempts).unwrap_or(2).clamp(1, 5)),
         tcp_only: settings.tcp_only,
@@ -211,8 +225,9 @@ mod tests {
     fn the_system_is_asked_only_for_what_the_settings_leave_open() {
         let conf = b"search here.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\noptions timeout:9 attempts:1\n";
         let of = |settings, conf: &[u8]| servers(settings, conf);
+        let addresses = |of: &Servers| -> Vec<SocketAddr> { of.servers.iter().map(|server| server.address).collect() };
         let system = of(DnsSettings::default(), conf);
-        assert_eq!(system.addresses, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+        assert_eq!(addresses(&system), ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
         assert_eq!((system.timeout, system.attempts, system.mixed_case), (TIMEOUT_MAX, 1, true));
         let settings = DnsSettings {
             servers: vec!["127.0.0.1:5353".parse().unwrap()],
@@ -221,10 +236,10 @@ mod tests {
             ..DnsSettings::default()
         };
         let set = of(settings, conf);
-        assert_eq!((&*set.addresses, set.attempts), (&["127.0.0.1:5353".parse().unwrap()][..], 4));
+        assert_eq!((addresses(&set), set.attempts), (vec!["127.0.0.1:5353".parse().unwrap()], 4));
         assert_eq!(set.timeout, Duration::from_secs(30));
         for nothing in [&b""[..], b"nonsense \xff\n", b"nameserver\n"] {
-            assert_eq!(of(DnsSettings::default(), nothing).addresses, ["127.0.0.1:53".parse().unwrap()]);
+            assert_eq!(addresses(&of(DnsSettings::default(), nothing)), ["127.0.0.1:53".parse().unwrap()]);
         }
     }
 }

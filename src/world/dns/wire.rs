@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use trust_dns_resolver::net::NetError;
 use trust_dns_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime};
@@ -19,6 +20,7 @@ use trust_dns_resolver::net::tcp::TcpClientStream;
 use trust_dns_resolver::net::udp::UdpClientStream;
 use trust_dns_resolver::net::xfer::{DnsHandle, DnsRequestSender, FirstAnswer};
 use trust_dns_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query, ResponseCode};
+use trust_dns_resolver::proto::rr::{Name, RecordType};
 
 use super::answer::Search;
 use super::{Answer, Question};
@@ -29,7 +31,7 @@ const WHY_OCTETS_MAX: usize = 200;
 
 /// Whom to ask, and how.
 pub(super) struct Servers {
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) servers: Vec<Server>,
     /// For one server's answer.
     pub(super) timeout: Duration,
     /// How often each is asked.
@@ -38,10 +40,17 @@ pub(super) struct Servers {
     pub(super) mixed_case: bool,
 }
 
-/// Why there is no message.
-enum Trouble {
-    Late,
-    Failed(String),
+/// One of them.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    /// Whether it once refused, or was silent for its whole time: then it is asked last.
+    doubted: AtomicBool,
+}
+
+impl Server {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self { address, doubted: AtomicBool::new(false) }
+    }
 }
 
 impl Servers {
@@ -65,32 +74,50 @@ impl Servers {
                         return answer;
                     }
                 }
-                Err(Trouble::Late) => return Answer::Late,
-                Err(Trouble::Failed(why)) => return Answer::Failed { why: safe(&why, WHY_OCTETS_MAX) },
+                Err(why) => return Answer::Failed { why: safe(&why, WHY_OCTETS_MAX) },
             }
         }
     }
 
-    /// One message, from the first server that says yes or no. A server that says that it cannot tell is not asked again.
-    async fn ask(&self, query: &Query, provider: &Provider) -> Result<Message, Trouble> {
-        let mut left = self.addresses.clone();
-        let mut failed = None;
+    /// One message, from the first server that says yes or no; or what kept each from that. A server that says that it cannot
+    /// tell is not asked again, and neither is one that nobody serves.
+    async fn ask(&self, query: &Query, provider: &Provider) -> Result<Message, String> {
+        let mut left: Vec<&Server> = self.servers.iter().collect();
+        left.sort_by_key(|server| server.doubted.load(Relaxed));
+        let mut troubles: Vec<String> = Vec::new();
         for _ in 0..self.attempts {
             for server in std::mem::take(&mut left) {
-                match self.ask_one(server, query, provider).await {
+                let address = server.address;
+                let trouble = match self.ask_one(address, query, provider).await {
                     Ok(message) => match message.metadata.response_code {
                         ResponseCode::NoError | ResponseCode::NXDomain => return Ok(message),
-                        code => failed = Some(format!("{} from {server}", code_name(code))),
+                        code => format!("{} from {address}", code_name(code)),
                     },
-                    Err(NetError::Timeout) => left.push(server),
                     Err(error) => {
-                        failed = Some(format!("{}, asking {server}", told(&error)));
-                        left.push(server);
+                        let refused = is_refused(&error);
+                        if refused || matches!(error, NetError::Timeout) {
+                            server.doubted.store(true, Relaxed);
+                        }
+                        if !refused {
+                            left.push(server);
+                        }
+                        format!("{address}: {}", told(&error))
                     }
+                };
+                if !troubles.contains(&trouble) {
+                    troubles.push(trouble);
                 }
             }
         }
-        Err(failed.map_or(Trouble::Late, Trouble::Failed))
+        Err(troubles.join("; "))
+    }
+
+    /// Whether the server of this number answers at all: if not, its address and why.
+    pub(super) async fn probe(self: Arc<Self>, number: usize) -> Option<String> {
+        let address = self.servers.get(number)?.address;
+        let provider = Provider { sockets: TokioRuntimeProvider::new(), sent: Arc::default() };
+        let error = self.ask_one(address, &Query::query(Name::root(), RecordType::NS), &provider).await.err()?;
+        Some(format!("{address} does not answer: {}", told(&error)))
     }
 
     /// By UDP; by TCP if that is too small for the answer, or gave what cannot be read or may be forged.
@@ -129,8 +156,14 @@ fn code_name(code: ResponseCode) -> String {
     }
 }
 
+fn is_refused(error: &NetError) -> bool {
+    matches!(error, NetError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn told(error: &NetError) -> String {
     match error {
+        NetError::Timeout => "no answer in time".to_owned(),
+        error if is_refused(error) => "connection refused".to_owned(),
         NetError::Io(error) => error.to_string(),
         NetError::Proto(error) => format!("an answer that cannot be read ({error})"),
         error => error.to_string(),
@@ -184,6 +217,35 @@ impl DnsUdpSocket for Socket {
         let mut room = tokio::io::ReadBuf::new(octets);
         let polled = self.socket.poll_recv(cx, &mut room);
         polled.map_ok(|()| (room.filled().len(), self.server))
+    }
+
+    /// As hickory has it, but tokio's `poll_recv` does not wake for an error alone, such as that nobody is there.
+    fn recv_from<'socket, 'octets, 'both>(
+        &'socket self,
+        octets: &'octets mut [u8],
+    ) -> Pin<Box<dyn Send + Future<Output = io::Result<(usize, SocketAddr)>> + 'both>>
+    where
+        'socket: 'both,
+        'octets: 'both,
+        Self: 'both,
+    {
+        Box::pin(async move {
+            loop {
+                self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
+                let failed = self.socket.try_io(Interest::ERROR, || {
+                    Err(self.socket.take_error()?.unwrap_or(io::ErrorKind::WouldBlock.into()))
+                });
+                let is_nothing = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+                let tried = match failed {
+                    Err(error) if is_nothing(&error) => self.socket.try_recv(octets),
+                    failed => failed,
+                };
+                match tried {
+                    Err(error) if is_nothing(&error) => {}
+                    tried => return tried.map(|len| (len, self.server)),
+                }
+            }
+        })
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, octets: &[u8], _to: SocketAddr) -> Poll<io::Result<usize>> {
