@@ -21,7 +21,7 @@ use common::room::Room;
 use common::{store, workers};
 
 /// Where the maildirs of every room are, below its configuration directory.
-const STORE: &str = "config/store";
+const STORE: &str = "config/mails";
 
 /// Local-parts of the recipients, where there are several.
 const SEVERAL: [&str; 3] = ["x", "y", "z"];
@@ -39,17 +39,17 @@ struct Scenario {
 }
 
 const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "maildir, new", line: "queue/maildir store", recipients: &["x"], lines: 1, warm: false },
-    Scenario { name: "maildir", line: "queue/maildir store", recipients: &["x"], lines: 1, warm: true },
-    Scenario { name: "maildir, 256 KiB", line: "queue/maildir store", recipients: &["x"], lines: 4096, warm: true },
+    Scenario { name: "maildir, new", line: "queue/maildir mails", recipients: &["x"], lines: 1, warm: false },
+    Scenario { name: "maildir", line: "queue/maildir mails", recipients: &["x"], lines: 1, warm: true },
+    Scenario { name: "maildir, 256 KiB", line: "queue/maildir mails", recipients: &["x"], lines: 4096, warm: true },
     Scenario {
         name: "3 maildirs, new",
-        line: "queue/maildir store %d/%l",
+        line: "queue/maildir mails %d/%l",
         recipients: &SEVERAL,
         lines: 1,
         warm: false,
     },
-    Scenario { name: "3 maildirs", line: "queue/maildir store %d/%l", recipients: &SEVERAL, lines: 1, warm: true },
+    Scenario { name: "3 maildirs", line: "queue/maildir mails %d/%l", recipients: &SEVERAL, lines: 1, warm: true },
     Scenario {
         name: "qmail-queue",
         line: "queue/qmail-queue ../bin/qmail-queue",

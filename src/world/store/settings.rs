@@ -73,7 +73,8 @@ impl StoreSettings {
     /// # Errors
     /// It cannot be read or understood; the error names file and line.
     pub fn read(dir: &ConfigDir) -> Result<Self, ConfigError> {
-        let entry = dir.value(FILE)?;
+        // A folder of that name is somebody's maildir, and no setting.
+        let entry = if dir.path().join(FILE).is_dir() { None } else { dir.value(FILE)? };
         let line = entry.as_ref().map_or(DEFAULT, |entry| &entry.text);
         Self::parse(line, dir).map_err(|error| match &entry {
             Some(entry) => error.or_at(&entry.origin()),
@@ -214,6 +215,13 @@ mod tests {
         let settings = StoreSettings::read(&scratch.open()).map_err(|error| scratch.cut(&error))?;
         let place = format!("{:?} {}", settings.place, settings.timeout.as_secs());
         Ok(place.replace(&scratch.path().display().to_string(), "DIR"))
+    }
+
+    #[test]
+    fn a_folder_is_no_setting() {
+        let scratch = Scratch::new(&[("store/new/mail", "a maildir of that name\n")]);
+        let settings = StoreSettings::read(&scratch.open()).unwrap();
+        assert!(matches!(settings.place, Place::Sqlite(path) if path.ends_with("var/store.db")));
     }
 
     #[test]
